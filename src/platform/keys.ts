@@ -1,0 +1,63 @@
+/**
+ * The Redis schema: every key name is built here, and nowhere else.
+ *
+ * All live state of a miner sits in one shard, and a shard is one hash tag, so a script touches one cluster
+ * slot. A script receives the shard's prefix (`ph:{0}:`) as its only key and derives the rest from it.
+ *
+ * | key after `ph:{s}:` | type | holds |
+ * |---|---|---|
+ * | `miner:<id>` | hash | the miner as a person reads it: profile, status, lease, session digest, slot, index bins |
+ * | `records` | hash slot -> packed record | the numbers exact scoring needs (`lua/include/record.lua`) |
+ * | `slots:free`, `slots:next` | list, counter | dense slot numbers, reused after removal |
+ * | `leases` | zset id -> ms | next step of the lease: end (then degraded), end of grace (then removed) |
+ * | `prices`, `etas` | zset slot -> value | settle the one bin that a limit cuts through |
+ * | `terms` | hash term -> count | how many miners carry each index term; a term at zero is gone |
+ * | `ix:<term>` | string (bitmap) | bit `slot` is set when the miner has the term |
+ * | `latency:<region>` | hash bucket -> count | histogram of effective latency of the online miners of a region |
+ * | `reservations` | zset id -> expiry ms | claimed places; `reservation:<id>` is the hash of one |
+ * | `job:<job_id>` | string, expires | the reservations of a job, so that a repeated request gets them again |
+ * | `overrides` | zset id -> ms | price overrides that end by themselves |
+ * | `commands:<id>` | stream | commands waiting for a miner, until acknowledged |
+ * | `changed` | set of ids | miners whose status is newer than Postgres knows |
+ * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
+ * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |
+ * | `tmp:<n>` | string | bitmaps of the running script; deleted before it ends, never replicated |
+ */
+
+/** Key prefix of one shard; the braces are the cluster hash tag. */
+export function shardPrefix(prefix: string, shard: number): string {
+  return `${prefix}:{${shard}}:`;
+}
+
+/** Pub/sub channel that tells every replica of new commands and replaced sessions. */
+export function controlChannel(prefix: string): string {
+  return `${prefix}:control`;
+}
+
+/** Builders for the keys that TypeScript touches directly; scripts build theirs from the shard prefix. */
+export const keys = {
+  miner: (shard: string, minerId: string) => `${shard}miner:${minerId}`,
+  journal: (shard: string) => `${shard}journal`,
+  journalDead: (shard: string) => `${shard}journal:dead`,
+  changed: (shard: string) => `${shard}changed`,
+  commands: (shard: string, minerId: string) => `${shard}commands:${minerId}`,
+  reservation: (shard: string, reservationId: string) => `${shard}reservation:${reservationId}`,
+} as const;
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  let c = n;
+  for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+  return c >>> 0;
+});
+
+/** CRC-32 (IEEE 802.3, reflected) of the UTF-8 bytes. Node 20.20 has zlib.crc32, but 20.6 does not. */
+export function crc32(text: string): number {
+  let c = 0xffffffff;
+  for (const byte of Buffer.from(text, 'utf8')) c = (CRC_TABLE[(c ^ byte) & 0xff] as number) ^ (c >>> 8);
+  return (c ^ 0xffffffff) >>> 0;
+}
+
+/** Shard of a miner or a job: crc32(id) mod shards. */
+export function shardOf(id: string, shards: number): number {
+  return shards === 1 ? 0 : crc32(id) % shards;
+}

@@ -1,0 +1,79 @@
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+
+/** One connection to a server, or a pool of them to a cluster. */
+export type RedisClient = Redis | Cluster;
+
+/** Options of ioredis, less the reply shape, which stays the default everywhere. */
+export type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+
+/** Where Redis is and how long to wait for it. */
+export interface RedisTarget {
+  /** redis:// or rediss:// URL, or unix socket path as `unix:///path/redis.sock`. Ignored with `clusterNodes`. */
+  url: string;
+  /** host:port of some nodes of a Redis Cluster; empty for a single server. */
+  clusterNodes: readonly string[];
+  /** A command that has no answer after this long fails. */
+  commandTimeoutMs: number;
+}
+
+/** Reconnect after 50 ms, doubling to 2 s, with full jitter so that replicas do not return in step. */
+function retryDelay(attempt: number): number {
+  const ceiling = Math.min(2000, 50 * 2 ** Math.min(attempt, 10));
+  return 20 + Math.floor(Math.random() * ceiling);
+}
+
+/**
+ * Connects for request work: commands fail at once while the server is away (no offline queue, no resend), so
+ * that a request answers 503 instead of hanging; the connection itself comes back by itself.
+ */
+export function connectRedis(target: RedisTarget, name: string, extra: ConnectionOptions = {}): RedisClient {
+  const common: ConnectionOptions = {
+    connectionName: name,
+    connectTimeout: target.commandTimeoutMs,
+    commandTimeout: target.commandTimeoutMs,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    retryStrategy: retryDelay,
+    ...extra,
+  };
+  if (target.clusterNodes.length > 0) {
+    const nodes = target.clusterNodes.map((node) => {
+      const at = node.lastIndexOf(':');
+      return { host: node.slice(0, at), port: Number(node.slice(at + 1)) };
+    });
+    return new Cluster(nodes, {
+      redisOptions: common,
+      enableOfflineQueue: common.enableOfflineQueue ?? false,
+      clusterRetryStrategy: retryDelay,
+      slotsRefreshTimeout: target.commandTimeoutMs,
+    });
+  }
+  // Heartbeats and matches that arrive in the same tick share a round trip; not together with Cluster (ioredis #2075).
+  const options = { enableAutoPipelining: true, ...common };
+  const unix = target.url.startsWith('unix://') ? target.url.slice('unix://'.length) : undefined;
+  if (unix === undefined) return new Redis(target.url, options);
+  const [path, query] = unix.split('?', 2) as [string, string | undefined];
+  return new Redis({ ...options, path, db: Number(new URLSearchParams(query).get('db') ?? 0) });
+}
+
+/** Resolves when the connection takes commands; rejects after `timeoutMs`. Errors meanwhile go to the client's `error` event. */
+export async function whenReady(redis: RedisClient, timeoutMs: number): Promise<void> {
+  if (redis.status === 'ready') return;
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      redis.off('ready', ready);
+      reject(new Error(`Redis did not answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+    function ready(): void {
+      clearTimeout(timer);
+      resolve();
+    }
+    redis.once('ready', ready);
+  });
+}
+
+/** The master nodes of a cluster, or the server itself: scripts are loaded on each. */
+export function masters(redis: RedisClient): Redis[] {
+  return redis instanceof Cluster ? redis.nodes('master') : [redis];
+}

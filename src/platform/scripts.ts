@@ -1,0 +1,128 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { shardPrefix } from './keys.ts';
+import { packageRoot } from './paths.ts';
+import { masters, type RedisClient } from './redis.ts';
+
+/** A Lua value that a constant may have; tables are arrays or string-keyed. */
+export type LuaConstant =
+  | string
+  | number
+  | boolean
+  | readonly LuaConstant[]
+  | { readonly [key: string]: LuaConstant };
+
+/** What a script answers: a status word, then fields (strings, or nested lists). */
+export type ScriptReply = [status: string, ...fields: unknown[]];
+
+/** Called after each script call, for the duration histogram. */
+export type ScriptObserver = (script: string, durationMs: number, failed: boolean) => void;
+
+export interface ScriptsOptions {
+  /** Prefix of all keys, REDIS_PREFIX. */
+  prefix: string;
+  /** Compiled into every script as the table `C`: fleet-wide settings that must not differ between calls. */
+  constants: Record<string, LuaConstant>;
+  observe?: ScriptObserver;
+  /** Replaces Redis TIME (ms since the epoch); lets a test drive leases through hours without waiting. */
+  clock?: () => number;
+}
+
+const INCLUDE = /^--- @include "([a-z_/]+)"\s*$/gm;
+
+/** Writes a constant as a Lua literal. Keys must be identifiers. */
+export function luaLiteral(value: LuaConstant): string {
+  if (typeof value === 'number') return Number.isFinite(value) ? String(value) : 'math.huge';
+  if (typeof value === 'boolean') return String(value);
+  if (typeof value === 'string') return luaString(value);
+  if (Array.isArray(value)) return `{${value.map((item) => luaLiteral(item as LuaConstant)).join(',')}}`;
+  const pairs = Object.entries(value).map(([key, item]) => `${key}=${luaLiteral(item as LuaConstant)}`);
+  return `{${pairs.join(',')}}`;
+}
+
+function luaString(text: string): string {
+  const bytes = [...Buffer.from(text, 'utf8')];
+  const safe = (b: number) => b >= 32 && b < 127 && b !== 34 && b !== 92;
+  return `"${bytes.map((b) => (safe(b) ? String.fromCharCode(b) : `\\${String(b).padStart(3, '0')}`)).join('')}"`;
+}
+
+/** Reads `lua/<name>.lua` and puts each include in its place once, in order of first mention. */
+export function assembleScript(name: string, folder = join(packageRoot, 'lua')): string {
+  const seen = new Set<string>();
+  const expand = (file: string): string =>
+    readFileSync(join(folder, `${file}.lua`), 'utf8').replace(INCLUDE, (_line, included: string) => {
+      if (seen.has(included)) return '';
+      seen.add(included);
+      return expand(`include/${included}`);
+    });
+  return expand(name);
+}
+
+/**
+ * The one executor of Lua scripts. It loads a script on all masters before its first use, calls it by digest with
+ * the shard prefix as the only key and the clock as the first argument, times it, and loads again after NOSCRIPT
+ * (a restarted server, a new master). No other failure is retried here: only the caller knows what may run twice.
+ */
+export class Scripts {
+  readonly prefix: string;
+  readonly #redis: RedisClient;
+  readonly #options: ScriptsOptions;
+  readonly #head: string;
+  readonly #scripts = new Map<string, { sha: string; source: string }>();
+
+  constructor(redis: RedisClient, options: ScriptsOptions) {
+    this.#redis = redis;
+    this.#options = options;
+    this.prefix = options.prefix;
+    this.#head = `local C = ${luaLiteral(options.constants)}\n`;
+  }
+
+  /** Loads scripts on every master; called at start so that the first requests do not pay for it. */
+  async load(names: readonly string[]): Promise<void> {
+    await Promise.all(names.map((name) => this.#loadEverywhere(this.#script(name).source)));
+  }
+
+  /**
+   * Runs `lua/<name>.lua` on a shard. `args` become ARGV[2..]; ARGV[1] is the clock.
+   * Throws what Redis or the connection throws.
+   */
+  async run(name: string, shard: number, args: readonly (string | number)[]): Promise<ScriptReply> {
+    const { sha, source } = this.#script(name);
+    const key = shardPrefix(this.prefix, shard);
+    const clock = this.#options.clock?.() ?? '';
+    const started = performance.now();
+    let failed = true;
+    try {
+      const reply = await this.#evalsha(sha, source, [key, clock, ...args]);
+      failed = false;
+      return reply as ScriptReply;
+    } finally {
+      this.#options.observe?.(name, performance.now() - started, failed);
+    }
+  }
+
+  async #evalsha(sha: string, source: string, keyAndArgs: (string | number)[]): Promise<unknown> {
+    try {
+      return await this.#redis.evalsha(sha, 1, ...keyAndArgs);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      await this.#loadEverywhere(source);
+      return await this.#redis.evalsha(sha, 1, ...keyAndArgs);
+    }
+  }
+
+  async #loadEverywhere(source: string): Promise<void> {
+    await Promise.all(masters(this.#redis).map((node) => node.script('LOAD', source)));
+  }
+
+  #script(name: string): { sha: string; source: string } {
+    let script = this.#scripts.get(name);
+    if (script === undefined) {
+      const source = this.#head + assembleScript(name);
+      script = { source, sha: createHash('sha1').update(source).digest('hex') };
+      this.#scripts.set(name, script);
+    }
+    return script;
+  }
+}
