@@ -1,0 +1,85 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+/** From a tenth of a millisecond to the ten seconds after which nobody waits. */
+const LATENCY_BUCKETS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/**
+ * The metrics of one process, in a registry of their own. No label ever holds a miner id, a token or anything else a client chose
+ * freely. Gauges of the fleet start without a value: unknown is absent, not 0.
+ * @param options.process whether to add the metrics of the Node process (off in tests, which make many registries)
+ */
+export function createMetrics(options: { process: boolean } = { process: true }) {
+  const registry = new Registry();
+  const registers = [registry];
+  if (options.process) collectDefaultMetrics({ register: registry });
+
+  const counter = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter<L>({ name, help, labelNames: [...labelNames], registers });
+  const latency = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Histogram<L>({ name, help, labelNames: [...labelNames], buckets: LATENCY_BUCKETS_MS, registers });
+  const fleetGauge = (name: string, help: string) => {
+    const gauge = new Gauge({ name, help, registers });
+    gauge.remove();
+    return gauge;
+  };
+
+  return {
+    registry,
+    minersOnline: fleetGauge('poolhub_miners_online', 'Miners whose lease holds'),
+    reservations: fleetGauge(
+      'poolhub_reservations',
+      'Places claimed and not yet confirmed, released or expired',
+    ),
+    journalLag: fleetGauge('poolhub_journal_lag', 'Journal entries that have not reached Postgres'),
+    matchLatencyMs: latency('poolhub_match_latency_ms', 'Milliseconds to answer a match'),
+    matchRequests: counter('poolhub_match_requests_total', 'Matches by result: matched, empty, error', [
+      'result',
+    ]),
+    matchRejections: counter(
+      'poolhub_match_rejections_total',
+      'Empty matches by the clause that emptied them',
+      ['clause'],
+    ),
+    matchTruncated: counter(
+      'poolhub_match_truncated_total',
+      'Matches that met the work budget of a script call',
+    ),
+    heartbeats: counter('poolhub_heartbeats_total', 'Heartbeats taken, by transport: http, ws', [
+      'transport',
+    ]),
+    wsConnections: new Gauge({
+      name: 'poolhub_ws_connections',
+      help: 'Open miner sockets of this process',
+      registers,
+    }),
+    wsClosed: counter('poolhub_ws_closed_total', 'Miner sockets closed by the hub, by close code', ['code']),
+    scriptDurationMs: latency(
+      'poolhub_script_duration_ms',
+      'Milliseconds a Redis script took, seen from here',
+      ['script'],
+    ),
+    scriptErrors: counter('poolhub_script_errors_total', 'Redis scripts that failed', ['script']),
+    feedback: counter('poolhub_feedback_total', 'Feedback taken, by outcome', ['outcome']),
+    httpDurationMs: latency('poolhub_http_duration_ms', 'Milliseconds a request took, by route pattern', [
+      'method',
+      'route',
+      'status',
+    ]),
+    rateLimited: counter('poolhub_rate_limited_total', 'Requests refused by a rate limit', ['route']),
+    reaperDegraded: counter('poolhub_reaper_degraded_total', 'Miners the reaper found past their lease'),
+    reaperRemoved: counter('poolhub_reaper_removed_total', 'Miners the reaper removed'),
+    reaperHeldBack: counter('poolhub_reaper_held_back_total', 'Removals put off by self-preservation'),
+    journalWritten: counter('poolhub_journal_written_total', 'Journal entries committed to Postgres', [
+      'type',
+    ]),
+    journalDead: counter('poolhub_journal_dead_total', 'Journal entries put aside as unreadable', ['type']),
+    tasks: new Gauge({
+      name: 'poolhub_tasks',
+      help: 'Tasks of the worker queues, by state',
+      labelNames: ['queue', 'state'],
+      registers,
+    }),
+  };
+}
