@@ -1,0 +1,205 @@
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import postgres from 'postgres';
+import { AppError, isConnectionError, unavailable } from './errors.ts';
+
+export type Orm = PostgresJsDatabase;
+
+/** What `orm.transaction(async (tx) => ...)` hands to its callback. */
+export type Transaction = Parameters<Parameters<Orm['transaction']>[0]>[0];
+
+/** The DB_* settings, see config.ts. */
+export interface DatabaseSettings {
+  readonly db_dsn: string;
+  readonly db_pool_max: number;
+  readonly db_connect_timeout_sec: number;
+  readonly db_statement_timeout_ms: number;
+  readonly db_idle_timeout_sec: number;
+}
+
+export interface Database {
+  /**
+   * Runs `work` on the pool and waits at most `budgetMs` (default: the connect plus the statement timeout). Work that ran out of its budget is
+   * given up, not undone: it may still commit, so whatever is repeated after a failure must be idempotent.
+   * @throws AppError `unavailable` at once while Postgres is known to be away, or when the budget is spent
+   */
+  run<T>(work: (orm: Orm) => Promise<T>, budgetMs?: number): Promise<T>;
+  /** Whether Postgres answers within `timeoutMs`. */
+  ping(timeoutMs: number): Promise<boolean>;
+  /** Lets running statements finish for `timeoutMs`, then closes every connection. */
+  close(timeoutMs: number): Promise<void>;
+}
+
+interface Pool {
+  readonly sql: postgres.Sql;
+  readonly orm: Orm;
+}
+
+const PROBE_FIRST_DELAY_MS = 100;
+const PROBE_MAX_DELAY_MS = 2000;
+
+/** Waiting calls per connection of the pool; past it Postgres is too slow to be worth waiting for. */
+const MAX_CALLS_PER_CONNECTION = 50;
+
+/** SQLSTATEs beside the connection errors after which the same statement may succeed later. */
+const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
+
+/** SQLSTATE classes for which the data is at fault: the same statement can never succeed. */
+const DATA_SQLSTATE = /^(22|23)/;
+
+/**
+ * A pool that fails fast. The first call that cannot reach Postgres (or spends its budget) opens a breaker: calls are refused at once while a probe on a
+ * connection of its own asks with backoff whether Postgres is back. When the probe fails too, the pool is thrown away, because its
+ * sockets may be dead without knowing it (a cut network sends no FIN).
+ */
+class PooledDatabase implements Database {
+  readonly #settings: DatabaseSettings;
+  readonly #name: string;
+  readonly #budgetMs: number;
+  #pool: Pool;
+  #calls = 0;
+  #away = false;
+  #closed = false;
+  #probeTimer: NodeJS.Timeout | undefined;
+
+  constructor(settings: DatabaseSettings, name: string) {
+    this.#settings = settings;
+    this.#name = name;
+    this.#budgetMs = settings.db_connect_timeout_sec * 1000 + settings.db_statement_timeout_ms;
+    this.#pool = this.#connect(settings.db_pool_max);
+  }
+
+  async run<T>(work: (orm: Orm) => Promise<T>, budgetMs = this.#budgetMs): Promise<T> {
+    if (this.#away || this.#closed) throw unavailable('Postgres');
+    if (this.#calls >= this.#settings.db_pool_max * MAX_CALLS_PER_CONNECTION) throw unavailable('Postgres');
+    this.#calls += 1;
+    const pool = this.#pool;
+    const running = work(pool.orm).finally(() => {
+      this.#calls -= 1;
+    });
+    try {
+      return await within(running, budgetMs);
+    } catch (error) {
+      if (isUnreachable(error) && pool === this.#pool) this.#suspect();
+      throw error;
+    }
+  }
+
+  async ping(timeoutMs: number): Promise<boolean> {
+    try {
+      await this.run((orm) => orm.execute('select 1'), timeoutMs);
+      return true;
+    } catch (error) {
+      if (isPostgresUnavailable(error)) return false;
+      throw error;
+    }
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#probeTimer);
+    await this.#pool.sql.end({ timeout: timeoutMs / 1000 });
+  }
+
+  #connect(max: number): Pool {
+    const { db_dsn, db_connect_timeout_sec, db_idle_timeout_sec, db_statement_timeout_ms } = this.#settings;
+    const sql = postgres(db_dsn, {
+      max,
+      connect_timeout: db_connect_timeout_sec,
+      idle_timeout: db_idle_timeout_sec,
+      backoff: () => 0, // The breaker waits between attempts; a second wait inside the pool would only hide them.
+      fetch_types: false,
+      onnotice: () => {},
+      connection: {
+        application_name: this.#name,
+        statement_timeout: db_statement_timeout_ms,
+        idle_in_transaction_session_timeout: 2 * db_statement_timeout_ms,
+      },
+    });
+    return { sql, orm: drizzle(sql) };
+  }
+
+  #suspect(): void {
+    if (this.#away || this.#closed) return;
+    this.#away = true;
+    this.#scheduleProbe(PROBE_FIRST_DELAY_MS);
+  }
+
+  #scheduleProbe(delayMs: number): void {
+    if (this.#closed) return;
+    const jitteredMs = delayMs / 2 + (Math.random() * delayMs) / 2;
+    this.#probeTimer = setTimeout(() => {
+      this.#probe().then((answers) => {
+        if (answers) this.#away = false;
+        else this.#scheduleProbe(Math.min(2 * delayMs, PROBE_MAX_DELAY_MS));
+      });
+    }, jitteredMs);
+    this.#probeTimer.unref();
+  }
+
+  async #probe(): Promise<boolean> {
+    const probe = this.#connect(1);
+    try {
+      await within(probe.sql`select 1`, this.#settings.db_connect_timeout_sec * 1000);
+      return true;
+    } catch {
+      // Whatever the reason, it is "not yet": the next probe asks again, and callers are told `unavailable` meanwhile.
+      this.#replacePool();
+      return false;
+    } finally {
+      void probe.sql.end({ timeout: 0 });
+    }
+  }
+
+  #replacePool(): void {
+    if (this.#closed) return;
+    const stale = this.#pool;
+    this.#pool = this.#connect(this.#settings.db_pool_max);
+    void stale.sql.end({ timeout: 0 });
+  }
+}
+
+/**
+ * Opens a lazy pool: no connection is made before the first call, so a process starts while Postgres is away.
+ * @param name shown as application_name in pg_stat_activity
+ */
+export function connectDatabase(settings: DatabaseSettings, name: string): Database {
+  return new PooledDatabase(settings, name);
+}
+
+/** Whether an error means "Postgres cannot do this now"; the same call may succeed later. Looks through `cause`. */
+export function isPostgresUnavailable(error: unknown): boolean {
+  return isUnreachable(error) || matchesSqlState(error, RETRYABLE_SQLSTATE);
+}
+
+/** Whether Postgres refused the values themselves (out of range, a broken constraint): a retry cannot help. */
+export function isDataError(error: unknown): boolean {
+  return matchesSqlState(error, DATA_SQLSTATE);
+}
+
+function isUnreachable(error: unknown): boolean {
+  if (error instanceof AppError) return error.code === 'unavailable';
+  // 57014 is a statement that was cancelled for being slow: that server does answer.
+  return isConnectionError(error) && !matchesSqlState(error, /^57014$/);
+}
+
+function matchesSqlState(error: unknown, pattern: RegExp): boolean {
+  for (let current = error; current instanceof Error; current = current.cause) {
+    if (current instanceof postgres.PostgresError) return pattern.test(current.code);
+  }
+  return false;
+}
+
+async function within<T>(work: PromiseLike<T>, budgetMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const spent = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(unavailable('Postgres', new Error(`no answer within ${budgetMs} ms`))),
+      budgetMs,
+    );
+  });
+  try {
+    return await Promise.race([work, spent]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

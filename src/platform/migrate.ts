@@ -1,0 +1,37 @@
+import { join } from 'node:path';
+import { drizzle } from 'drizzle-orm/postgres-js';
+import { migrate } from 'drizzle-orm/postgres-js/migrator';
+import postgres from 'postgres';
+import { packageRoot } from './paths.ts';
+
+/** Any number will do as long as nothing else in the database uses it: "pool" in ASCII. */
+const MIGRATION_LOCK = 0x706f6f6c;
+
+const CONNECT_TIMEOUT_SEC = 10;
+
+/**
+ * Brings the database to the newest schema. An advisory lock lets any number of processes start at once: one
+ * migrates, the others wait and find nothing left to do.
+ * @param timeoutMs how long to wait for the lock, and for each statement
+ * @throws what Postgres throws; nothing is half done, each run is one transaction
+ */
+export async function migrateDatabase(dsn: string, timeoutMs = 60_000): Promise<void> {
+  const sql = postgres(dsn, {
+    max: 1,
+    connect_timeout: CONNECT_TIMEOUT_SEC,
+    max_lifetime: null, // The lock belongs to the connection: it must not be exchanged half way.
+    onnotice: () => {},
+    connection: {
+      application_name: 'poolhub-migrate',
+      statement_timeout: timeoutMs,
+      lock_timeout: timeoutMs,
+    },
+  });
+  try {
+    await sql`select pg_advisory_lock(${MIGRATION_LOCK})`;
+    // No explicit unlock: closing the connection releases the lock, whatever happened before.
+    await migrate(drizzle(sql), { migrationsFolder: join(packageRoot, 'drizzle') });
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
