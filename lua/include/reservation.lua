@@ -1,0 +1,48 @@
+-- Places held for a job. A reservation is `held`, then `confirmed` or `released` or `expired`; its hash stays a while
+-- after its end so that a late call learns what happened.
+local TOMBSTONE_MS = 60000
+
+local function reservation_key(id)
+  return P .. 'reservation:' .. id
+end
+
+-- Ends a held reservation: frees its place, or (accepted) turns it into one more in queue_len. Returns the reservation's
+-- state before, or nil when it is unknown.
+local function end_reservation(id, now, outcome)
+  local key = reservation_key(id)
+  local held = redis.call('HMGET', key, 'state', 'miner_id', 'registered_at_ms')
+  if held[1] ~= 'held' then return held[1] or nil end
+  redis.call('HSET', key, 'state', outcome)
+  redis.call('PEXPIRE', key, TOMBSTONE_MS)
+  redis.call('ZREM', P .. 'reservations', id)
+  local miner = load_miner(held[2])
+  -- A miner that left and came back starts with all its places free: the old claim is not its own.
+  if miner and redis.call('HGET', miner_key(miner.id), 'registered_at_ms') == held[3] then
+    miner.reserved = math.max(0, number_or(miner.reserved, 0) - 1)
+    if outcome == 'confirmed' then miner.queue_len = number_or(miner.queue_len, 0) + 1 end
+    settle(miner, now)
+  end
+  return 'held'
+end
+
+local function expire_reservations(now, limit)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'reservations', '-inf', now, 'LIMIT', 0, limit)) do
+    if end_reservation(id, now, 'expired') ~= 'held' then redis.call('ZREM', P .. 'reservations', id) end
+  end
+end
+
+-- Takes a place on a miner, if it is matchable (online or degraded) at this moment. Returns true when taken.
+local function hold_place(id, miner_id, job_id, until_ms, now)
+  local miner = load_miner(miner_id)
+  if not miner then return false end
+  local match = string.match(miner.bins, '^(%d)')
+  if match == '0' then return false end
+  miner.reserved = number_or(miner.reserved, 0) + 1
+  settle(miner, now)
+  local key = reservation_key(id)
+  redis.call('HSET', key, 'state', 'held', 'miner_id', miner_id, 'job_id', job_id, 'until_ms', text_of(until_ms),
+    'registered_at_ms', redis.call('HGET', miner_key(miner_id), 'registered_at_ms'))
+  redis.call('PEXPIREAT', key, until_ms + TOMBSTONE_MS)
+  redis.call('ZADD', P .. 'reservations', until_ms, id)
+  return true
+end

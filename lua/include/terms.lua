@@ -1,0 +1,86 @@
+-- Index terms of a miner, computed from its attributes. Pure: no Redis call in here.
+-- Static terms follow from the profile; the bins (a short list of small integers) stand for the terms that move
+-- with heartbeats, claims and feedback, and are kept in the miner's hash as text, so that an unchanged beat costs
+-- one comparison and a changed one touches only what moved.
+local LOG_RATIO = math.log(1.25)
+local PRICE_UNIT = 1e-6 -- upper edge of price bin 0
+local ETA_UNIT = 1 -- ms; upper edge of eta and latency bin 0
+local TOP_BIN = 127
+local SIZE_TOP = 4095 -- GB; two digits of base 64
+local STEPS = 1024
+
+-- Positions in the bins of a miner; the static step of each strategy follows from AT_STEPS on.
+local AT_MATCH, AT_STATE, AT_BUSY, AT_DRAINING, AT_FULL = 1, 2, 3, 4, 5
+local AT_PRICE, AT_FINE, AT_ETA, AT_LATENCY, AT_STEPS = 6, 7, 8, 9, 10
+
+-- Logarithmic bin of ratio 1.25 (0 up to `unit`) and its eighth (0..7).
+local function log_bin(value, unit)
+  if value <= unit then return 0, 0 end
+  local x = math.log(value / unit) / LOG_RATIO
+  local whole = math.floor(x)
+  if whole + 1 >= TOP_BIN then return TOP_BIN, 0 end
+  return whole + 1, math.floor((x - whole) * 8)
+end
+
+-- Lowest value of a bin's eighth, a hair below for rounding.
+local function log_bin_floor(bin, fine, unit)
+  if bin == 0 then return 0 end
+  return unit * math.exp((bin - 1 + fine / 8) * LOG_RATIO) * (1 - 1e-12)
+end
+
+-- Whole GB, as far as the index tells them apart; unknown sizes have no term.
+local function size_bin(gb)
+  return math.min(SIZE_TOP, math.floor(gb))
+end
+
+local function add_size_terms(out, name, gb)
+  if gb < 0 then return end
+  local whole = size_bin(gb)
+  out[#out + 1] = name .. '-hi:' .. math.floor(whole / 64)
+  out[#out + 1] = name .. '-lo:' .. whole % 64
+end
+
+local function add_list_terms(out, name, list)
+  for _, value in ipairs(list) do out[#out + 1] = name .. ':' .. value end
+end
+
+-- Terms of a profile. `profile`: accel, tags, capabilities (arrays), gpu_key, region, vram, ram (GB, -1 unknown).
+-- A tag `task:<t>` declares a task; a miner that declares none takes any.
+local function static_terms(profile)
+  local out = { 'all' }
+  add_list_terms(out, 'accel', profile.accel)
+  add_list_terms(out, 'tag', profile.tags)
+  add_list_terms(out, 'cap', profile.capabilities)
+  if profile.gpu_key ~= '' then out[#out + 1] = 'gpu:' .. profile.gpu_key end
+  for at in string.gmatch(profile.region, '()%-') do
+    out[#out + 1] = 'region:' .. string.sub(profile.region, 1, at - 1)
+  end
+  out[#out + 1] = 'region:' .. profile.region
+  add_size_terms(out, 'vram', profile.vram)
+  add_size_terms(out, 'ram', profile.ram)
+  local declared = false
+  for _, tag in ipairs(profile.tags) do
+    if string.sub(tag, 1, 5) == 'task:' then
+      declared = true
+      out[#out + 1] = tag
+    end
+  end
+  if not declared then out[#out + 1] = 'task-any' end
+  return out
+end
+
+-- Terms that a value at one position of the bins stands for: one, two (the digits of a step) or none.
+local function bin_terms(position, value)
+  if position == AT_MATCH then return value == 1 and 'on' or value == 2 and 'degraded' or nil end
+  if position == AT_STATE then return value == 1 and 'state:online' or value == 2 and 'state:degraded' or nil end
+  if position == AT_BUSY then return value == 1 and 'busy' or nil end
+  if position == AT_DRAINING then return value == 1 and 'draining' or nil end
+  if position == AT_FULL then return value == 1 and 'full' or nil end
+  if value < 0 then return nil end
+  if position == AT_PRICE then return 'price:' .. value end
+  if position == AT_FINE then return 'price-fine:' .. value end
+  if position == AT_ETA then return 'eta:' .. value end
+  if position == AT_LATENCY then return nil end -- counted in the region's histogram instead
+  local name = C.strategies[position - AT_STEPS + 1].name
+  return 'level:' .. name .. ':' .. math.floor(value / 32), 'fine:' .. name .. ':' .. value % 32
+end

@@ -1,0 +1,33 @@
+--[[ Queues a command for a miner and tells the replicas; drain, resume and price caps also take effect at once.
+
+KEYS[1]   shard prefix
+ARGV[1]   clock      ms, or '' for Redis TIME
+ARGV[2]   miner_id
+ARGV[3]   name
+ARGV[4]   args       JSON object
+ARGV[5]   channel    control channel
+ARGV[6]   price_cap  '' unless the command sets one: decimal string, or 'none' to lift it
+
+RETURNS {'ok', command id} | {'unknown_miner'} | {'full'}
+]]
+--- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+
+local clock, miner_id, name, args, channel, price_cap = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+
+local now = clock_ms(clock)
+local miner = load_miner(miner_id)
+if not miner then return { 'unknown_miner' } end
+local key = P .. 'commands:' .. miner_id
+if redis.call('XLEN', key) >= C.max_commands then return { 'full' } end
+
+if name == 'drain' then miner.draining = 'admin' end
+if name == 'resume' then miner.draining = 'no' end
+if price_cap ~= '' then miner.price_cap = price_cap == 'none' and '' or price_cap end
+settle(miner, now)
+local id = redis.call('XADD', key, '*', 'name', name, 'args', args)
+redis.call('PUBLISH', channel, cjson.encode({ type = 'command', miner_id = miner_id }))
+return { 'ok', id }

@@ -1,0 +1,29 @@
+--[[ Sets or lifts the price override of a live miner.
+
+KEYS[1]   shard prefix
+ARGV[1]   clock     ms, or '' for Redis TIME
+ARGV[2]   miner_id
+ARGV[3]   price     decimal string, or '' to lift
+ARGV[4]   until_ms  when it ends by itself, or ''
+
+RETURNS {'ok'} | {'unknown_miner'}
+]]
+--- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+
+local clock, miner_id, price, until_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local now = clock_ms(clock)
+local miner = load_miner(miner_id)
+if not miner then return { 'unknown_miner' } end
+miner.price_override, miner.price_override_until_ms = price, until_ms
+if price ~= '' and until_ms ~= '' then
+  redis.call('ZADD', P .. 'overrides', until_ms, miner_id)
+else
+  redis.call('ZREM', P .. 'overrides', miner_id)
+end
+settle(miner, now)
+return { 'ok' }

@@ -1,0 +1,101 @@
+--[[ Registers a miner: checks its key, writes profile and lease, replaces the session, moves the index.
+
+KEYS[1]   shard prefix
+ARGV[1]   clock           ms, or '' for Redis TIME
+ARGV[2]   miner_id
+ARGV[3]   key_digest      HMAC of the API key, hex
+ARGV[4]   session_digest  SHA-256 of the new session token, hex
+ARGV[5]   channel         control channel for the replaced session
+ARGV[6]   profile         JSON as the journal takes it; its digest tells whether it changed
+ARGV[7]   profile_digest
+ARGV[8]   durable         '' or JSON of what Postgres remembers: then Postgres has vouched for the key
+ARGV[9..] field, value    the profile as hash fields; lists as JSON
+
+RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (ms)
+      | {'unknown_key'} | {'too_many_terms'} | {'journal_full'}
+]]
+--- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+--- @include "lease"
+--- @include "remove"
+
+local clock, miner_id, key_digest, session_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local channel, profile_json, profile_digest, durable_json = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local FIRST_FIELD = 9
+
+local now = clock_ms(clock)
+local miner = load_miner(miner_id)
+local created = miner == nil
+if durable_json == '' and (created or miner.key_digest ~= key_digest) then return { 'unknown_key' } end
+
+local fields = {}
+for i = FIRST_FIELD, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+local profile = {
+  accel = cjson.decode(fields.accel), tags = cjson.decode(fields.tags), capabilities = cjson.decode(fields.capabilities),
+  gpu_key = fields.gpu_key, region = fields.region, vram = number_or(fields.gpu_vram_gb, -1),
+  ram = number_or(fields.ram_gb, -1),
+}
+local new_terms = static_terms(profile)
+if not terms_fit(new_terms) then return { 'too_many_terms' } end
+local changed = redis.call('HGET', miner_key(miner_id), 'profile_digest') ~= profile_digest
+if changed and journal_full() then return { 'journal_full' } end
+
+local function take_slot()
+  local slot = redis.call('LPOP', P .. 'slots:free')
+  return slot or text_of(redis.call('INCR', P .. 'slots:next') - 1)
+end
+
+if created then
+  miner = { id = miner_id, was = {}, slot = take_slot(), uptime_ms = '0', last_seen_ms = text_of(now), reserved = '0',
+    draining = 'no', price_cap = '', price_override = '', price_override_until_ms = '', observed_latency_ms = '',
+    observed_samples = '0', trust = '0.5', self_latency_ms = '', latency_norm_at_ms = '', lease_until_ms = text_of(now) }
+  redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'alpha', '2', 'beta', '2', 'trust_seq', '0')
+  move_static(miner.slot, {}, new_terms)
+else
+  if changed then move_static(miner.slot, static_terms(stored_profile(miner_id)), new_terms) end
+  credit_uptime(miner, now)
+  if miner.draining == 'self' then miner.draining = 'no' end
+  if miner.region ~= fields.region then
+    -- The histogram is a region's: leave the old one before the bins move under the new name.
+    move_bins(miner.slot, miner.region, miner.was.bins, {})
+    miner.was.bins = nil
+  end
+end
+
+if durable_json ~= '' then
+  local durable = cjson.decode(durable_json)
+  local held_seq = tonumber(redis.call('HGET', miner_key(miner_id), 'trust_seq'))
+  if created or tonumber(durable.trust_seq) > held_seq then
+    redis.call('HSET', miner_key(miner_id), 'alpha', durable.alpha, 'beta', durable.beta, 'trust_seq', durable.trust_seq)
+    miner.trust = durable.trust
+    miner.observed_latency_ms, miner.observed_samples = durable.observed_latency_ms, durable.observed_samples
+  end
+  if created and durable.price_override ~= '' then
+    miner.price_override, miner.price_override_until_ms = durable.price_override, durable.price_override_until_ms
+    if durable.price_override_until_ms ~= '' then
+      redis.call('ZADD', P .. 'overrides', durable.price_override_until_ms, miner_id)
+    end
+  end
+end
+
+if miner.session and miner.session ~= '' and miner.session ~= session_digest then
+  redis.call('PUBLISH', channel, cjson.encode({ type = 'replaced', miner_id = miner_id, session = session_digest }))
+end
+miner.session, miner.key_digest, miner.region = session_digest, key_digest, fields.region
+miner.gpu_vram_gb, miner.ram_gb = fields.gpu_vram_gb, fields.ram_gb
+miner.max_parallel, miner.base_price = fields.max_parallel, fields.base_price
+miner.queue_len, miner.busy = '0', '0'
+local next_beat = grant_lease(miner, now)
+settle(miner, now)
+
+if changed then
+  local flat = { 'profile_digest', profile_digest, 'profile_version', text_of(now), 'current_jobs', '0' }
+  for i = FIRST_FIELD, #ARGV do flat[#flat + 1] = ARGV[i] end
+  redis.call('HSET', miner_key(miner_id), unpack(flat))
+  redis.call('XADD', P .. 'journal', '*', 'type', 'profile', 'version', text_of(now), 'data', profile_json)
+end
+redis.call('SADD', P .. 'changed', miner_id)
+return { 'ok', created and 1 or 0, unpack(lease_reply(miner, now, next_beat)) }

@@ -1,0 +1,77 @@
+--[[ A heartbeat that also changes the profile: price, tags, capabilities, places, draining. All or nothing.
+
+KEYS[1]   shard prefix
+ARGV[1]   clock          ms, or '' for Redis TIME
+ARGV[2]   miner_id
+ARGV[3]   kind           'session' | 'key'
+ARGV[4]   digest
+ARGV[5]   queue_len      '' keeps the value
+ARGV[6]   busy           '0' | '1' | ''
+ARGV[7]   latency_ms     '' keeps the value
+ARGV[8]   current_jobs   '' keeps the value
+ARGV[9]   draining       '0' | '1' | ''; the miner's own wish, never lifts an operator's drain
+ARGV[10..] field, value  profile fields that change: base_price, max_parallel, tags, capabilities, accel (JSON)
+
+RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, args}...}}
+      | {'session_unknown'} | {'too_many_terms'} | {'journal_full'}
+]]
+--- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+--- @include "reservation"
+--- @include "lease"
+--- @include "remove"
+--- @include "due"
+--- @include "session"
+
+local clock, miner_id, kind, digest, queue_len, busy = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local latency_ms, current_jobs, draining = ARGV[7], ARGV[8], ARGV[9]
+local FIRST_FIELD, DUE_PER_CALL = 10, 16
+
+local now = clock_ms(clock)
+step_due(now, DUE_PER_CALL)
+local miner = load_miner(miner_id)
+if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
+
+local key = miner_key(miner_id)
+local changes, flat = {}, {}
+for i = FIRST_FIELD, #ARGV, 2 do
+  if redis.call('HGET', key, ARGV[i]) ~= ARGV[i + 1] then
+    changes[ARGV[i]] = ARGV[i + 1]
+    flat[#flat + 1] = ARGV[i]
+    flat[#flat + 1] = ARGV[i + 1]
+  end
+end
+if #flat > 0 then
+  if journal_full() then return { 'journal_full' } end
+  local old = stored_profile(miner_id)
+  local new = stored_profile(miner_id)
+  for _, list in ipairs({ 'tags', 'capabilities', 'accel' }) do
+    if changes[list] then new[list] = cjson.decode(changes[list]) end
+  end
+  local new_terms = static_terms(new)
+  if not terms_fit(new_terms) then return { 'too_many_terms' } end
+  move_static(miner.slot, static_terms(old), new_terms)
+  redis.call('HSET', key, 'profile_version', text_of(now), 'profile_digest', '', unpack(flat))
+  redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', text_of(now), 'data',
+    cjson.encode({ miner_id = miner_id, changes = changes }))
+  for _, name in ipairs({ 'base_price', 'max_parallel' }) do
+    if changes[name] then
+      miner[name] = changes[name]
+      miner.was[name] = changes[name]
+    end
+  end
+end
+
+credit_uptime(miner, now)
+local next_beat = grant_lease(miner, now)
+if queue_len ~= '' then miner.queue_len = queue_len end
+if busy ~= '' then miner.busy = busy end
+if latency_ms ~= '' then miner.self_latency_ms = latency_ms end
+if draining ~= '' and miner.draining ~= 'admin' then miner.draining = draining == '1' and 'self' or 'no' end
+settle(miner, now)
+if current_jobs ~= '' then redis.call('HSET', key, 'current_jobs', current_jobs) end
+redis.call('SADD', P .. 'changed', miner_id)
+return { 'ok', lease_reply(miner, now, next_beat), waiting_commands(miner_id, {}) }
