@@ -8,6 +8,7 @@ export const ERROR_STATUS = {
   session_unknown: 401,
   forbidden: 403,
   not_found: 404,
+  method_not_allowed: 405,
   conflict: 409,
   too_large: 413,
   invalid: 422,
@@ -108,7 +109,6 @@ const CONNECTION_CODES = new Set([
   'ENETUNREACH',
   'ENOTFOUND',
   'EAI_AGAIN',
-  'ENOENT',
   'CONNECT_TIMEOUT',
   'CONNECTION_CLOSED',
   'CONNECTION_ENDED',
@@ -140,8 +140,9 @@ export function isConnectionError(error: unknown): boolean {
     current instanceof Error && depth < 5;
     current = current.cause, depth += 1
   ) {
-    const { code } = current as { code?: unknown };
+    const { code, syscall } = current as NodeJS.ErrnoException;
     if (typeof code === 'string' && CONNECTION_CODES.has(code)) return true;
+    if (code === 'ENOENT' && syscall === 'connect') return true;
     if (current.name === 'MaxRetriesPerRequestError' || current.name === 'ClusterAllFailedError') return true;
     if (REDIS_NOT_NOW.test(current.message)) return true;
     const { message } = current;

@@ -34,6 +34,11 @@ export function controlChannel(prefix: string): string {
   return `${prefix}:control`;
 }
 
+/** Prefix of the counters of the rate limits, `<class>:<client>` follows; they expire by themselves and belong to no shard. */
+export function limiterPrefix(prefix: string): string {
+  return `${prefix}:limit`;
+}
+
 /** Builders for the keys that TypeScript touches directly; scripts build theirs from the shard prefix. */
 export const keys = {
   miner: (shard: string, minerId: string) => `${shard}miner:${minerId}`,

@@ -1,0 +1,22 @@
+import type { HttpBindings } from '@hono/node-server';
+
+export type Role = 'coordinator' | 'admin';
+
+/** Who called, as its secret proved. `id` is the start of the secret's digest: it tells secrets apart in logs and limits. */
+export interface Caller {
+  readonly role: Role;
+  readonly id: string;
+}
+
+/** What a handler finds in its context. */
+export interface AppEnv {
+  /** Absent in process (`app.request`). */
+  Bindings: Partial<HttpBindings>;
+  Variables: {
+    requestId: string;
+    /** Address of the client, see client-address.ts. */
+    address: string;
+    /** Set by `permit`. */
+    caller?: Caller;
+  };
+}

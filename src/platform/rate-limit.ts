@@ -1,0 +1,109 @@
+import type { Context, MiddlewareHandler } from 'hono';
+import {
+  BurstyRateLimiter,
+  RateLimiterMemory,
+  RateLimiterRedis,
+  RateLimiterRes,
+  RLWrapperTimeouts,
+} from 'rate-limiter-flexible';
+import type { AppEnv } from './app-env.ts';
+import type { Config } from './config.ts';
+import { AppError } from './errors.ts';
+import { limiterPrefix } from './keys.ts';
+import type { Metrics } from './metrics.ts';
+import type { RedisClient } from './redis.ts';
+
+/** The classes of calls that are counted apart. */
+export type LimitName = 'register' | 'match' | 'default';
+
+/** Makes the middleware that counts a call against the limit of its class and client. */
+export type Limit = (name: LimitName) => MiddlewareHandler<AppEnv>;
+
+/** The burst is as much again, and comes back once in this time. */
+const BURST_WINDOW_SEC = 10;
+
+/** A Redis that answers slower than this is counted as down for the limit; the call itself has its own, longer timeout. */
+const REDIS_BUDGET_MS = 150;
+
+interface LimitDeps {
+  readonly config: Config;
+  readonly redis: RedisClient;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Rate limits per client and class of calls. They live in Redis, so that all replicas count together; while Redis does not answer, each
+ * replica counts for itself. A client is a proven caller at its address, else the address alone.
+ *
+ * Semantics: `perSec` calls in each second, and beside them `perSec` more in each 10 seconds, so that a client may
+ * burst to twice its rate for a second and is held to 1.1 times its rate in the long run.
+ */
+export function createLimit({ config, redis, metrics }: LimitDeps): Limit {
+  const perSec: Record<LimitName, number> = {
+    register: config.rate_limit_register_per_sec,
+    match: config.rate_limit_match_per_sec,
+    default: config.rate_limit_default_per_sec,
+  };
+  const prefix = limiterPrefix(config.redis_prefix);
+  const middlewares = new Map<LimitName, MiddlewareHandler<AppEnv>>();
+
+  return (name) => {
+    const known = middlewares.get(name);
+    if (known !== undefined) return known;
+    const points = perSec[name];
+    const limiter = new BurstyRateLimiter(
+      sharedLimiter(redis, `${prefix}:${name}`, points, 1),
+      sharedLimiter(redis, `${prefix}:${name}:burst`, points, BURST_WINDOW_SEC),
+    );
+    const middleware: MiddlewareHandler<AppEnv> = async (c, next) => {
+      try {
+        setHeaders(c, points, await limiter.consume(clientOf(c)));
+      } catch (refusal) {
+        if (!(refusal instanceof RateLimiterRes)) throw refusal;
+        setHeaders(c, points, refusal);
+        metrics.rateLimited.inc({ route: name });
+        throw new AppError('rate_limited', 'too many requests', {
+          retry_after_sec: secondsUntilNext(refusal),
+        });
+      }
+      await next();
+    };
+    middlewares.set(name, middleware);
+    return middleware;
+  };
+}
+
+function sharedLimiter(
+  redis: RedisClient,
+  keyPrefix: string,
+  points: number,
+  duration: number,
+): RLWrapperTimeouts {
+  const limiter = new RateLimiterRedis({
+    storeClient: redis,
+    rejectIfRedisNotReady: true,
+    keyPrefix,
+    points,
+    duration,
+    insuranceLimiter: new RateLimiterMemory({ keyPrefix, points, duration }),
+  });
+  return new RLWrapperTimeouts({ limiter, timeoutMs: REDIS_BUDGET_MS });
+}
+
+function clientOf(c: Context<AppEnv>): string {
+  const caller = c.get('caller');
+  const address = c.get('address');
+  return caller === undefined ? address : `${caller.role}-${caller.id}@${address}`;
+}
+
+function secondsUntilNext(result: RateLimiterRes): number {
+  return Math.max(1, Math.ceil(result.msBeforeNext / 1000));
+}
+
+/** The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-06). */
+function setHeaders(c: Context<AppEnv>, points: number, result: RateLimiterRes): void {
+  c.header('RateLimit-Policy', `${points};w=1;burst=${points}`);
+  c.header('RateLimit-Limit', String(points));
+  c.header('RateLimit-Remaining', String(result.remainingPoints));
+  c.header('RateLimit-Reset', String(secondsUntilNext(result)));
+}
