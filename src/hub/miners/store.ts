@@ -1,134 +1,309 @@
-import { shardOf } from '../../platform/keys.ts';
+import { controlChannel, keys, shardOf, shardPrefix } from '../../platform/keys.ts';
+import type { RedisClient } from '../../platform/redis.ts';
 import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
+import { profileDigest, profileFields } from './profile.ts';
+import type {
+  Beat,
+  BeatResult,
+  Credential,
+  DurableState,
+  FleetStats,
+  Lease,
+  ListFilter,
+  ListPage,
+  MinerHash,
+  PendingCommand,
+  ProfileChange,
+  RegisterInput,
+  RegisterResult,
+  UpdateResult,
+} from './types.ts';
 
-/** How a call proves who it is: a session (digest of its token) or a key (HMAC digest of the API key). */
-export type Credential = { kind: 'session' | 'key'; digest: string };
-
-/** Lease as the server granted it; times in ms since the epoch by the clock of Redis. */
-export interface Lease {
-  nowMs: number;
-  leaseUntilMs: number;
-  /** The registry forgets the miner, and the session ends, when no heartbeat comes before this. */
-  sessionUntilMs: number;
-  /** When the server wants the next heartbeat: lease/3 with jitter, stretched for a large fleet. */
-  nextHeartbeatMs: number;
-}
-
-/** A command waiting for the miner; `id` is what it acknowledges. */
-export interface PendingCommand {
-  id: string;
-  name: string;
-  args: Record<string, unknown>;
-}
-
-/** Profile of a miner, normalised (lower-case accel and region, no duplicates, defaults applied). Unknown numbers are ''. */
-export interface MinerProfile {
-  addr: string;
-  proto: string;
-  gpu_name: string;
-  gpu_key: string;
-  gpu_count: number;
-  gpu_vram_gb: number | '';
-  ram_gb: number | '';
-  cpu_cores: number | '';
-  max_parallel: number;
-  /** Decimal string, tokens per 1,000 s. */
-  base_price: string;
-  tags: string[];
-  capabilities: string[];
-  accel: string[];
-  region: string;
-  tenant_id: string;
-  wallet_address: string;
-}
-
-/** What Postgres remembers of a miner that the registry had forgotten. */
-export interface DurableState {
-  alpha: number;
-  beta: number;
-  /** Number of feedback steps behind alpha and beta; the newer wins. */
-  trustSeq: number;
-  observedLatencyMs: number | '';
-  observedSamples: number;
-  priceOverride: string;
-  priceOverrideUntilMs: number | '';
-}
-
-export interface RegisterInput {
-  minerId: string;
-  keyDigest: string;
-  sessionDigest: string;
-  profile: MinerProfile;
-  /** Given once Postgres has vouched for the key; without it, only a miner whose key Redis knows may register. */
-  durable?: DurableState;
-}
-
-export type RegisterResult =
-  | ({ status: 'ok'; created: boolean } & Lease)
-  /** Redis does not know this key for this miner: Postgres must decide. */
-  | { status: 'unknown_key' }
-  | { status: 'too_many_terms' }
-  | { status: 'journal_full' };
-
-/** Live readings of a heartbeat; a field that is absent keeps its value. */
-export interface Beat {
-  queue_len?: number;
-  busy?: boolean;
-  avg_latency_ms?: number;
-  temp_c?: number;
-  mem_free_gb?: number;
-  /** How many jobs run now. */
-  current_jobs?: number;
-}
-
-/** Changes of the profile that come with an update. */
-export interface ProfileChange {
-  base_price?: string;
-  tags?: string[];
-  capabilities?: string[];
-  accel?: string[];
-  max_parallel?: number;
-  draining?: boolean;
-}
-
-export type BeatResult =
-  | ({ status: 'ok'; commands: PendingCommand[] } & Lease)
-  | { status: 'session_unknown' };
-
-export type UpdateResult = BeatResult | { status: 'too_many_terms' } | { status: 'journal_full' };
-
-/** Every field of the miner's hash as stored; see docs/OPERATIONS.md for their meaning. */
-export type MinerHash = Record<string, string>;
-
-/** Filters of the admin list; all given ones must hold. */
-export interface ListFilter {
-  state?: 'online' | 'degraded' | 'busy' | 'draining' | 'full';
-  region?: string;
-  capability?: string;
-  tag?: string;
-}
-
-export interface ListPage {
-  miners: MinerHash[];
-  total: number;
-  /** Opaque; absent on the last page. */
-  nextCursor?: string;
-}
-
-/** Live totals over all shards. */
-export interface FleetStats {
-  registered: number;
-  online: number;
+/** What one batch of the reaper did. */
+export interface ReapResult {
+  stepped: number;
   degraded: number;
-  matchable: number;
-  busy: number;
-  draining: number;
-  full: number;
-  reservations: number;
-  /** Mean effective latency of the online miners whose latency is known; null when none is. */
-  avgLatencyMs: number | null;
-  /** Miners removed by the reaper, and removals it held back, since the shard was made. */
-  reaped: number;
-  reaperHeld: number;
-  journalEntries: number;
+  removed: number;
+  held: number;
+}
+
+const text = (value: number | boolean | undefined): string =>
+  value === undefined ? '' : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+
+function leaseOf(fields: unknown[]): Lease {
+  const [nowMs, leaseUntilMs, sessionUntilMs, nextHeartbeatMs] = fields.map(Number) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  return { nowMs, leaseUntilMs, sessionUntilMs, nextHeartbeatMs };
+}
+
+function commandsOf(entries: unknown): PendingCommand[] {
+  return (entries as [string, string, string][]).map(([id, name, args]) => ({
+    id,
+    name,
+    args: JSON.parse(args),
+  }));
+}
+
+function durableJson(durable: DurableState): string {
+  return JSON.stringify({
+    alpha: String(durable.alpha),
+    beta: String(durable.beta),
+    trust: String(durable.alpha / (durable.alpha + durable.beta)),
+    trust_seq: String(durable.trustSeq),
+    observed_latency_ms: String(durable.observedLatencyMs),
+    observed_samples: String(durable.observedSamples),
+    price_override: durable.priceOverride,
+    price_override_until_ms: String(durable.priceOverrideUntilMs),
+  });
+}
+
+/** Status words are the scripts' to choose; one that is not known here is a defect, not an outcome. */
+function beatResult(reply: ScriptReply): BeatResult {
+  if (reply[0] === 'session_unknown') return { status: 'session_unknown' };
+  if (reply[0] !== 'ok') throw new Error(`unexpected status ${reply[0]}`);
+  return { status: 'ok', ...leaseOf(reply[1] as unknown[]), commands: commandsOf(reply[2]) };
+}
+
+const LIST_TERMS: Record<NonNullable<ListFilter['state']>, string> = {
+  online: 'state:online',
+  degraded: 'state:degraded',
+  busy: 'busy',
+  draining: 'draining',
+  full: 'full',
+};
+
+/** Typed callers of the registry's scripts: one method, one script, one round trip. Throws what Redis throws. */
+export class MinerStore {
+  readonly shards: number;
+  readonly #scripts: Scripts;
+  readonly #redis: RedisClient;
+  readonly #channel: string;
+
+  constructor(scripts: Scripts, redis: RedisClient, options: { shards: number }) {
+    this.#scripts = scripts;
+    this.#redis = redis;
+    this.shards = options.shards;
+    this.#channel = controlChannel(scripts.prefix);
+  }
+
+  /** Registers or registers again; `unknown_key` asks the caller to have Postgres vouch for the key (`input.durable`). */
+  async register(input: RegisterInput): Promise<RegisterResult> {
+    const { minerId, keyDigest, sessionDigest, profile, durable } = input;
+    const reply = await this.#run('miners/register', minerId, [
+      keyDigest,
+      sessionDigest,
+      this.#channel,
+      JSON.stringify({ miner_id: minerId, ...profile }),
+      profileDigest(profile),
+      durable === undefined ? '' : durableJson(durable),
+      ...profileFields(profile),
+    ]);
+    if (reply[0] === 'unknown_key' || reply[0] === 'too_many_terms' || reply[0] === 'journal_full') {
+      return { status: reply[0] };
+    }
+    return { status: 'ok', created: reply[1] === 1, ...leaseOf(reply.slice(2)) };
+  }
+
+  /** One heartbeat. `ack`: ids of commands that the miner has carried out, at most 64. */
+  async heartbeat(
+    minerId: string,
+    credential: Credential,
+    beat: Beat,
+    ack: string[] = [],
+  ): Promise<BeatResult> {
+    return beatResult(
+      await this.#run('miners/heartbeat', minerId, [
+        credential.kind,
+        credential.digest,
+        text(beat.queue_len),
+        text(beat.busy),
+        text(beat.avg_latency_ms),
+        text(beat.current_jobs),
+        text(beat.temp_c),
+        text(beat.mem_free_gb),
+        ...ack,
+      ]),
+    );
+  }
+
+  /** Renews the lease without readings. */
+  renew(minerId: string, credential: Credential): Promise<BeatResult> {
+    return this.heartbeat(minerId, credential, {});
+  }
+
+  /** A heartbeat that also changes the profile; nothing changes unless all of it can. */
+  async update(
+    minerId: string,
+    credential: Credential,
+    beat: Beat,
+    change: ProfileChange,
+  ): Promise<UpdateResult> {
+    const { draining, ...fields } = change;
+    const reply = await this.#run('miners/update', minerId, [
+      credential.kind,
+      credential.digest,
+      text(beat.queue_len),
+      text(beat.busy),
+      text(beat.avg_latency_ms),
+      text(beat.current_jobs),
+      text(draining),
+      ...profileFields(fields),
+    ]);
+    if (reply[0] === 'too_many_terms' || reply[0] === 'journal_full') return { status: reply[0] };
+    return beatResult(reply);
+  }
+
+  /** The miner leaves; it is gone from the registry at once. */
+  async logout(minerId: string, credential: Credential): Promise<{ status: 'ok' | 'session_unknown' }> {
+    return { status: await this.#leave(minerId, credential.kind, credential.digest, 'logout') };
+  }
+
+  /** An operator takes a miner out; false when it is not in the registry. */
+  async remove(minerId: string, reason: string): Promise<boolean> {
+    return (await this.#leave(minerId, 'operator', '', reason)) === 'ok';
+  }
+
+  /** Forgets the key of a live miner, so that its next registration is decided by Postgres. */
+  async forgetKey(minerId: string): Promise<void> {
+    const key = keys.miner(this.#prefixOf(minerId), minerId);
+    // HSET would make a hash for an unknown miner; HDEL never does.
+    await this.#redis.hdel(key, 'key_digest');
+  }
+
+  /**
+   * Queues a command; `drain` and `resume` take effect at once, and so does a `priceCap` (decimal string, `none` lifts it).
+   */
+  async addCommand(
+    minerId: string,
+    name: string,
+    args: Record<string, unknown>,
+    priceCap?: string,
+  ): Promise<{ status: 'ok'; id: string } | { status: 'unknown_miner' } | { status: 'full' }> {
+    const reply = await this.#run('miners/command', minerId, [
+      name,
+      JSON.stringify(args),
+      this.#channel,
+      priceCap ?? '',
+    ]);
+    if (reply[0] === 'unknown_miner' || reply[0] === 'full') return { status: reply[0] };
+    return { status: 'ok', id: reply[1] as string };
+  }
+
+  /** Sets (`price`: decimal string) or lifts (null) the override of a live miner; false when it is not in the registry. */
+  async setPriceOverride(minerId: string, price: string | null, untilMs?: number): Promise<boolean> {
+    const reply = await this.#run('miners/override', minerId, [price ?? '', text(untilMs)]);
+    return reply[0] === 'ok';
+  }
+
+  /** One bounded batch of the reaper on one shard. */
+  async reap(shard: number, limit: number): Promise<ReapResult> {
+    const reply = await this.#scripts.run('miners/reap', shard, [limit]);
+    const [stepped, degraded, removed, held] = reply.slice(1) as [number, number, number, number];
+    return { stepped, degraded, removed, held };
+  }
+
+  /** Says on every shard that a hub is there; returns the longest silence (ms) when one outlasted a lease. */
+  async alive(): Promise<number | undefined> {
+    const replies = await this.#onAllShards('miners/alive', []);
+    const silences = replies.filter((reply) => reply[0] === 'outage').map((reply) => Number(reply[1]));
+    return silences.length > 0 ? Math.max(...silences) : undefined;
+  }
+
+  /** The hash of a miner as stored; undefined when it is not in the registry. */
+  async get(minerId: string): Promise<MinerHash | undefined> {
+    const hash = await this.#redis.hgetall(keys.miner(this.#prefixOf(minerId), minerId));
+    return hash.slot === undefined ? undefined : hash;
+  }
+
+  /** Commands that wait for a miner, oldest first, at most `limit`. */
+  async pendingCommands(minerId: string, limit: number): Promise<PendingCommand[]> {
+    const entries = await this.#redis.xrange(
+      keys.commands(this.#prefixOf(minerId), minerId),
+      '-',
+      '+',
+      'COUNT',
+      limit,
+    );
+    return entries.map(([id, f]) => ({ id, name: f[1] as string, args: JSON.parse(f[3] as string) }));
+  }
+
+  /** One page of the registry, shard by shard in slot order. A miner that moves meanwhile may be missed or seen twice. */
+  async list(filter: ListFilter, cursor: string | undefined, limit: number): Promise<ListPage> {
+    const terms: string[] = [];
+    if (filter.state !== undefined) terms.push(LIST_TERMS[filter.state]);
+    if (filter.region !== undefined) terms.push(`region:${filter.region.toLowerCase()}`);
+    if (filter.capability !== undefined) terms.push(`cap:${filter.capability}`);
+    if (filter.tag !== undefined) terms.push(`tag:${filter.tag}`);
+    const [startShard, startSlot] = (cursor ?? '0.0').split('.').map(Number) as [number, number];
+    const ids: [shard: number, id: string][] = [];
+    let total = 0;
+    let nextCursor: string | undefined;
+    for (let shard = 0; shard < this.shards; shard++) {
+      const wanted = nextCursor === undefined && shard >= startShard ? limit - ids.length : 0;
+      const from = shard === startShard ? startSlot : 0;
+      const reply = await this.#scripts.run('miners/list', shard, [from, wanted, ...terms]);
+      const [count, next, page] = reply.slice(1) as [number, number, string[]];
+      total += count;
+      if (nextCursor === undefined && shard >= startShard && next >= 0) nextCursor = `${shard}.${next}`;
+      if (wanted > 0) ids.push(...page.map((id): [number, string] => [shard, id]));
+    }
+    const hashes = await Promise.all(
+      ids.map(([shard, id]) => this.#redis.hgetall(keys.miner(shardPrefix(this.#scripts.prefix, shard), id))),
+    );
+    const miners = hashes.flatMap((hash, i) =>
+      hash.slot === undefined ? [] : [{ miner_id: (ids[i] as [number, string])[1], ...hash }],
+    );
+    return { miners, total, ...(nextCursor === undefined ? {} : { nextCursor }) };
+  }
+
+  /** Totals over all shards, and the highest priced bin of the pool (-1: no miner). */
+  async stats(): Promise<FleetStats & { highestPriceBin: number }> {
+    const replies = await this.#onAllShards('miners/stats', []);
+    const sum = (field: number) => replies.reduce((total, reply) => total + Number(reply[field]), 0);
+    const known = sum(10);
+    return {
+      registered: sum(1),
+      online: sum(2),
+      degraded: sum(3),
+      matchable: sum(4),
+      busy: sum(5),
+      draining: sum(6),
+      full: sum(7),
+      reservations: sum(8),
+      avgLatencyMs: known > 0 ? sum(9) / known : null,
+      reaped: sum(11),
+      reaperHeld: sum(12),
+      journalEntries: sum(13),
+      journalSkipped: sum(15),
+      highestPriceBin: Math.max(...replies.map((reply) => Number(reply[14]))),
+    };
+  }
+
+  #run(script: string, minerId: string, args: (string | number)[]): Promise<ScriptReply> {
+    return this.#scripts.run(script, shardOf(minerId, this.shards), [minerId, ...args]);
+  }
+
+  #onAllShards(script: string, args: (string | number)[]): Promise<ScriptReply[]> {
+    return Promise.all(
+      Array.from({ length: this.shards }, (_, shard) => this.#scripts.run(script, shard, args)),
+    );
+  }
+
+  #prefixOf(minerId: string): string {
+    return shardPrefix(this.#scripts.prefix, shardOf(minerId, this.shards));
+  }
+
+  async #leave(
+    minerId: string,
+    kind: string,
+    digest: string,
+    reason: string,
+  ): Promise<'ok' | 'session_unknown'> {
+    const reply = await this.#run('miners/leave', minerId, [kind, digest, reason, this.#channel]);
+    return reply[0] === 'ok' ? 'ok' : 'session_unknown';
+  }
 }

@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import type { MinerProfile } from './types.ts';
+
+/** What a registration says of the hardware, before defaults are applied. */
+export interface ProfileInput {
+  addr: string;
+  proto: string;
+  gpu_name?: string | undefined;
+  gpu_count?: number | undefined;
+  gpu_vram_gb?: number | undefined;
+  ram_gb?: number | undefined;
+  cpu_cores?: number | undefined;
+  max_parallel: number;
+  base_price: string;
+  tags: string[];
+  capabilities: string[];
+  accel?: string[] | undefined;
+  region?: string | undefined;
+  tenant_id?: string | undefined;
+  wallet_address?: string | undefined;
+}
+
+/** Accelerator APIs that are recognised among tags and capabilities. */
+const ACCELERATORS = ['cuda', 'rocm', 'metal', 'vulkan', 'opencl', 'oneapi', 'tpu', 'cpu'] as const;
+const VENDOR_WORDS = new Set(['nvidia', 'geforce', 'amd', 'radeon', 'tesla', 'intel', 'apple']);
+const NVIDIA =
+  /\b(nvidia|geforce|rtx|gtx|tesla|quadro|titan|jetson|[abhlv]\d{2,3}|gh\d{3}|gb\d{3}|t4|p100|p40)\b/i;
+const AMD = /\b(amd|radeon|instinct|mi\d{2,3}[a-z]?|rx \d{3,4})\b/i;
+const APPLE = /\bapple\b|^m[1-9]( (pro|max|ultra))?$/i;
+
+/**
+ * The name by which GPUs are compared: lower case, single spaces, without the words of the vendor, so that
+ * "NVIDIA GeForce RTX 4090" and "rtx 4090" are the same card.
+ */
+export function normaliseGpuName(name: string): string {
+  const words = name.toLowerCase().split(/\s+/).filter(Boolean);
+  const told = words.filter((word) => !VENDOR_WORDS.has(word));
+  return (told.length > 0 ? told : words).join(' ');
+}
+
+/** Accelerators of a miner that names none: known names among tags and capabilities, else by the GPU's family, else `cpu`. */
+export function deriveAccel(
+  gpuName: string,
+  tags: readonly string[],
+  capabilities: readonly string[],
+): string[] {
+  const told = new Set([...tags, ...capabilities].map((value) => value.toLowerCase()));
+  const named = ACCELERATORS.filter((name) => told.has(name) || told.has(`accel:${name}`));
+  if (named.length > 0) return named;
+  if (APPLE.test(gpuName)) return ['metal'];
+  if (AMD.test(gpuName)) return ['rocm'];
+  if (NVIDIA.test(gpuName)) return ['cuda'];
+  return ['cpu'];
+}
+
+function regionFromTags(tags: readonly string[]): string | undefined {
+  return tags
+    .find((tag) => tag.startsWith('region:') && tag.length > 'region:'.length)
+    ?.slice('region:'.length);
+}
+
+const unique = (values: readonly string[]): string[] => [...new Set(values)];
+
+/** Applies the defaults of the contract: accel, region, lower case where comparison ignores it, no duplicates. */
+export function normaliseProfile(input: ProfileInput, defaultRegion: string): MinerProfile {
+  const tags = unique(input.tags);
+  const capabilities = unique(input.capabilities);
+  const gpuName = input.gpu_name ?? '';
+  const accel = input.accel?.length ? unique(input.accel.map((name) => name.toLowerCase())) : undefined;
+  return {
+    addr: input.addr,
+    proto: input.proto,
+    gpu_name: gpuName,
+    gpu_key: normaliseGpuName(gpuName),
+    gpu_count: input.gpu_count ?? (gpuName === '' ? 0 : 1),
+    gpu_vram_gb: input.gpu_vram_gb ?? '',
+    ram_gb: input.ram_gb ?? '',
+    cpu_cores: input.cpu_cores ?? '',
+    max_parallel: input.max_parallel,
+    base_price: input.base_price,
+    tags,
+    capabilities,
+    accel: accel ?? deriveAccel(gpuName, tags, capabilities),
+    region: (input.region ?? regionFromTags(tags) ?? defaultRegion).toLowerCase(),
+    tenant_id: input.tenant_id ?? '',
+    wallet_address: input.wallet_address ?? '',
+  };
+}
+
+/** The profile as the fields of the miner's hash; lists as JSON. */
+export function profileFields(profile: Partial<MinerProfile>): string[] {
+  return Object.entries(profile).flatMap(([name, value]) => [
+    name,
+    Array.isArray(value) ? JSON.stringify(value) : String(value),
+  ]);
+}
+
+/** Tells whether two profiles differ without keeping both; 16 bytes of SHA-256, hex. */
+export function profileDigest(profile: MinerProfile): string {
+  return createHash('sha256').update(JSON.stringify(profile)).digest('hex').slice(0, 32);
+}
