@@ -158,7 +158,7 @@ function pathOf(issue: v.BaseIssue<unknown>): string {
 
 /** Valibot's own messages end in `but received "<value>"`: cut it, the value may be a secret. */
 function safeMessage(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object' && issue.expected === 'never') return 'unknown key';
+  if (issue.type === 'strict_object') return issue.expected === 'never' ? 'unknown key' : 'is missing';
   return issue.message.replace(
     / but received .*$/su,
     issue.received === 'undefined' ? ' but it is missing' : '',
