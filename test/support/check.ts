@@ -1,0 +1,32 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { packageRoot } from '../../src/platform/paths.ts';
+
+const modules = join(packageRoot, 'node_modules');
+const CHECKS = {
+  types: [join(modules, 'typescript', 'bin', 'tsc'), '--noEmit', '-p', 'tsconfig.json'],
+  lint: [join(modules, '@biomejs', 'biome', 'bin', 'biome'), 'check', '--error-on-warnings', '.'],
+};
+
+/** Types and lint. @returns the names of those that failed; what they have to say is printed. */
+export async function check(): Promise<string[]> {
+  const failed: string[] = [];
+  await Promise.all(
+    Object.entries(CHECKS).map(async ([name, args]) => {
+      const child = spawn(process.execPath, args, {
+        cwd: packageRoot,
+        stdio: ['ignore', 'inherit', 'inherit'],
+      });
+      const [code] = await once(child, 'close');
+      if (code !== 0) failed.push(name);
+    }),
+  );
+  return failed;
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const failed = await check();
+  console.log(failed.length === 0 ? 'Types and lint pass' : `Failed: ${failed.join(', ')}`);
+  process.exitCode = failed.length === 0 ? 0 : 1;
+}

@@ -1,0 +1,123 @@
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { openPostgres } from '../../src/embedded/postgres.ts';
+import { openRedis } from '../../src/embedded/redis.ts';
+import { SetupError } from '../../src/embedded/setup-error.ts';
+import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
+import { check } from './check.ts';
+import { createTemplate, dropDatabase } from './databases.ts';
+import type { Tally } from './tally.mjs';
+
+/** Of one test file, and of each test in it. */
+const TIMEOUT_MS = 300_000;
+
+const USAGE = `npm test [-- PATH...]
+Types, lint and all tests; with PATHs only the test files whose path contains one of them.
+TEST_REDIS_URL and TEST_DB_DSN name stores to use instead of private ones.`;
+
+/**
+ * `npm test`: one Redis and one Postgres for all files, which get a prefix and a database each (see harness.ts).
+ * @returns what failed; nothing when all is well
+ */
+async function main(filters: string[]): Promise<string[]> {
+  const files = (await listTests(join(packageRoot, 'test'))).filter(
+    (file) => filters.length === 0 || filters.some((part) => file.includes(part)),
+  );
+  if (files.length === 0) return ['no test file matches'];
+  const failed = filters.length === 0 ? await check() : [];
+  // A user without rights may have to look for its own folders in here.
+  const folder = await mkdtemp(join(tmpdir(), 'poolhub-test-'));
+  await chmod(folder, 0o711);
+  undo.push(() => rm(folder, { recursive: true, force: true }));
+  const stores = await startStores();
+  const tally = await runFiles(files, { ...stores, TMPDIR: folder }, join(folder, 'tally.json'));
+  if (tally === undefined) return [...failed, 'the test runner itself'];
+  console.log(`${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped`);
+  if (tally.failed > 0) failed.push(`${tally.failed} tests`);
+  if (tally.passed === 0) failed.push('no test ran');
+  for (const file of tally.empty) failed.push(`no test in ${relative(packageRoot, file)}`);
+  return failed;
+}
+
+/** Paths from the project folder: Node 20 takes no patterns, and a file must not be left out by mistake. */
+async function listTests(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true });
+  const tests = entries.filter((entry) => entry.endsWith('.test.ts')).sort();
+  return tests.map((entry) => relative(packageRoot, join(folder, entry)));
+}
+
+async function startStores(): Promise<Record<string, string>> {
+  const { TEST_REDIS_URL, TEST_DB_DSN } = process.env;
+  const env = { ...process.env, REDIS_URL: TEST_REDIS_URL, DB_DSN: TEST_DB_DSN };
+  const redis = await openRedis({ env, say: console.error });
+  undo.push(() => redis.stop());
+  const postgres = await openPostgres({ env });
+  undo.push(() => postgres.stop());
+  const template = await createTemplate(postgres.dsn);
+  undo.push(() => dropDatabase(postgres.dsn, template));
+  return { TEST_REDIS_URL: redis.url, TEST_DB_DSN: postgres.dsn, TEST_DB_TEMPLATE: template };
+}
+
+async function runFiles(
+  files: string[],
+  env: Record<string, string>,
+  tallyFile: string,
+): Promise<Tally | undefined> {
+  const color = process.stdout.isTTY ? { FORCE_COLOR: '1' } : {};
+  const program: Program = await startProgram(
+    process.execPath,
+    [
+      ...['--enable-source-maps', '--import', 'tsx', '--test'],
+      ...[`--test-concurrency=${availableParallelism()}`, `--test-timeout=${TIMEOUT_MS}`],
+      ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+      ...['--test-reporter=./test/support/tally.mjs', `--test-reporter-destination=${tallyFile}`],
+      ...files,
+    ],
+    {
+      cwd: packageRoot,
+      env: { ...process.env, ...color, ...env },
+      onOutput: (text) => process.stdout.write(text),
+    },
+  );
+  undo.push(() => program.stop());
+  const { code } = await program.exited;
+  // Not written when the runner was stopped or crashed.
+  const text = await readFile(tallyFile, 'utf8').catch(() => '');
+  const tally: Tally | undefined = text === '' ? undefined : JSON.parse(text);
+  return tally !== undefined && (code === 0 || tally.failed > 0) ? tally : undefined;
+}
+
+const undo: Array<() => unknown> = [];
+
+/** Undoes what was done so far, the last first; safe to call twice. */
+async function cleanUp(): Promise<void> {
+  for (let work = undo.pop(); work !== undefined; work = undo.pop()) await work();
+}
+
+for (const [signal, number] of [
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+  ['SIGHUP', 1],
+] as const) {
+  process.once(signal, () => {
+    cleanUp().finally(() => process.exit(128 + number));
+  });
+}
+
+if (process.argv.includes('--help')) {
+  console.log(USAGE);
+} else {
+  let failed: string[];
+  try {
+    failed = await main(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    failed = [error.message];
+  } finally {
+    await cleanUp();
+  }
+  if (failed.length > 0) console.log(`Failed: ${failed.join(', ')}`);
+  process.exitCode = failed.length > 0 ? 1 : 0;
+}
