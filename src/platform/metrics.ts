@@ -69,7 +69,7 @@ export function createMetrics(options: { process: boolean } = { process: true })
     ]),
     rateLimited: counter('poolhub_rate_limited_total', 'Requests refused by a rate limit', ['route']),
     reaperDegraded: counter('poolhub_reaper_degraded_total', 'Miners the reaper found past their lease'),
-    reaperRemoved: counter('poolhub_reaper_removed_total', 'Miners the reaper removed'),
+    reaperRemoved: counter('poolhub_reaper_removed_total', 'Miners removed for their silence'),
     reaperHeldBack: counter('poolhub_reaper_held_back_total', 'Removals put off by self-preservation'),
     journalWritten: counter('poolhub_journal_written_total', 'Journal entries committed to Postgres', [
       'type',

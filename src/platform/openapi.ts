@@ -1,0 +1,117 @@
+import type { Hono, MiddlewareHandler } from 'hono';
+import { describeRoute, generateSpecs, resolver } from 'hono-openapi';
+import * as v from 'valibot';
+import type { AppEnv, Role } from './app-env.ts';
+import { ERROR_STATUS, type ErrorCode } from './errors.ts';
+
+/** Who may call: nobody in particular (empty), roles, or the miner itself by its session or key. */
+export type Auth = readonly (Role | 'session' | 'miner_key')[];
+
+interface Operation {
+  readonly summary: string;
+  readonly tag: string;
+  readonly auth: Auth;
+  /** Body of each answer by status; `text` for plain text. */
+  readonly answers: Readonly<Record<number, v.GenericSchema | 'text'>>;
+  /** Error codes beside those that every call with a body or a secret may answer. */
+  readonly errors?: readonly ErrorCode[];
+}
+
+interface ApiInfo {
+  readonly title: string;
+  readonly version: string;
+  readonly description: string;
+}
+
+const ErrorBody = v.pipe(
+  v.object({
+    error: v.object({
+      code: v.picklist(Object.keys(ERROR_STATUS) as ErrorCode[]),
+      message: v.string(),
+      request_id: v.string(),
+      details: v.optional(v.array(v.object({ path: v.string(), message: v.string() }))),
+    }),
+  }),
+  v.metadata({
+    ref: 'Error',
+    examples: [
+      {
+        error: {
+          code: 'invalid',
+          message: 'the request is not valid',
+          request_id: '0f8f0c1e-6b1f-4a3e-9a43-1c8f7a0d2b11',
+          details: [{ path: 'requirements.min_vram_gb', message: 'must be at least 0' }],
+        },
+      },
+    ],
+  }),
+);
+
+const SCHEMES = {
+  coordinator: [{ CoordinatorSecret: [] }, { Bearer: [] }],
+  admin: [{ AdminKey: [] }, { Bearer: [] }],
+  session: [{ Bearer: [] }, {}],
+  miner_key: [{ Bearer: [] }],
+} as const;
+
+/** Errors that any call may answer; those of its own are added by the operation. */
+const COMMON_ERRORS: readonly ErrorCode[] = ['rate_limited', 'unavailable', 'internal'];
+
+/** Describes a route to OpenAPI. Stands first among the handlers of its route. */
+export function operation({ summary, tag, auth, answers, errors = [] }: Operation): MiddlewareHandler {
+  const codes = [...new Set([...errors, ...authErrors(auth), ...(auth.length > 0 ? COMMON_ERRORS : [])])];
+  const responses: NonNullable<Parameters<typeof describeRoute>[0]['responses']> = {};
+  for (const status of new Set(codes.map((code) => ERROR_STATUS[code]))) {
+    responses[status] = {
+      description: codes.filter((code) => ERROR_STATUS[code] === status).join(' or '),
+      content: { 'application/json': { schema: resolver(ErrorBody) } },
+    };
+  }
+  for (const [status, schema] of Object.entries(answers)) {
+    responses[status] = {
+      description: Number(status) < 400 ? 'done' : 'not now',
+      content:
+        schema === 'text'
+          ? { 'text/plain': { schema: { type: 'string' } } }
+          : { 'application/json': { schema: resolver(schema) } },
+    };
+  }
+  return describeRoute({
+    summary,
+    tags: [tag],
+    security: auth.flatMap((who): Record<string, string[]>[] =>
+      SCHEMES[who].map((scheme) => ({ ...scheme }) as Record<string, string[]>),
+    ),
+    responses,
+  });
+}
+
+/** Serves the document at /openapi.json. It is made at the first call, from the routes as they are then. */
+export function openapiRoute(app: Hono<AppEnv>, info: ApiInfo): void {
+  let document: Promise<object> | undefined;
+  app.get('/openapi.json', async (c) => {
+    document ??= generateSpecs(app, {
+      documentation: {
+        info,
+        components: {
+          securitySchemes: {
+            CoordinatorSecret: { type: 'apiKey', in: 'header', name: 'X-Coordinator-Secret' },
+            AdminKey: { type: 'apiKey', in: 'header', name: 'X-Admin-Key' },
+            Bearer: { type: 'http', scheme: 'bearer' },
+          },
+        },
+      },
+      excludeStaticFile: false,
+      defaultValidationErrorResponse: false,
+    });
+    return c.json(await document);
+  });
+}
+
+function authErrors(auth: Auth): ErrorCode[] {
+  const errors: ErrorCode[] = [];
+  if (auth.length > 0) errors.push('unauthenticated');
+  if (auth.includes('session')) errors.push('session_unknown');
+  if (auth.includes('coordinator') || auth.includes('admin')) errors.push('forbidden');
+  return errors;
+}
