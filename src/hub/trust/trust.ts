@@ -14,9 +14,6 @@ const TRANSIENT_FAILURE_WEIGHT = 0.25;
 /** Share of the newest sample in the moving average: about the last ten samples matter. */
 const LATENCY_EWMA_WEIGHT = 0.2;
 
-/** Fewer samples than this are noise; until then the latency that the miner reports itself is used. */
-export const OBSERVED_LATENCY_MIN_SAMPLES = 3;
-
 const DAY_MS = 86_400_000;
 
 /** What one feedback adds to alpha and beta, before decay. */

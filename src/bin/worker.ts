@@ -1,0 +1,205 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { MinerStore } from '../hub/miners/store.ts';
+import { scriptConstants } from '../hub/script-constants.ts';
+import { hubTasks, journalLag } from '../hub/tasks.ts';
+import { type Config, loadConfig } from '../platform/config.ts';
+import { connectDatabase } from '../platform/db.ts';
+import { runMain, type Service, startFailure } from '../platform/lifecycle.ts';
+import { createLogger, type Logger } from '../platform/logger.ts';
+import { createMetrics, type Metrics } from '../platform/metrics.ts';
+import { migrateDatabase } from '../platform/migrate.ts';
+import { startTasks, type TaskRunner } from '../platform/queues.ts';
+import { connectRedis, type RedisClient, whenReady } from '../platform/redis.ts';
+import { Scripts } from '../platform/scripts.ts';
+
+export interface RunningWorker extends Service {
+  /** Where /livez and /metrics answer; undefined without WORKER_PORT. */
+  readonly url: string | undefined;
+}
+
+const REDIS_START_TIMEOUT_MS = 10_000;
+const SCHEDULE_CHECK_MS = 15_000;
+const SCRAPE_TIMEOUT_MS = 2_000;
+
+/**
+ * Starts the background work of the hub: reaper, journal drain, unapplied feedback, status flush. Any number of workers share it. Postgres may be
+ * away at the start; Redis must answer.
+ * @throws Error when Redis does not answer, or WORKER_PORT cannot be listened on
+ */
+export async function startWorker(
+  config: Config,
+  log: Logger = createLogger(config.log_level, 'worker'),
+): Promise<RunningWorker> {
+  const metrics = createMetrics();
+  const db = connectDatabase(config, 'poolhub-worker');
+  const redis = connect(config, log, 'poolhub-worker');
+  // BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here.
+  const queueRedis = connect(config, log, 'poolhub-worker-tasks', {
+    commandTimeout: undefined,
+    maxRetriesPerRequest: null,
+    enableOfflineQueue: true,
+    enableAutoPipelining: false,
+  });
+  const closers: (() => Promise<unknown> | void)[] = [
+    () => db.close(config.shutdown_timeout_sec * 500),
+    () => redis.disconnect(),
+    () => queueRedis.disconnect(),
+  ];
+  const stop = once(async () => {
+    for (const close of closers.reverse()) await close();
+  });
+  try {
+    await whenReady(redis, REDIS_START_TIMEOUT_MS);
+    const scripts = new Scripts(redis, {
+      prefix: config.redis_prefix,
+      constants: scriptConstants(config),
+      observe: (script, durationMs, failed) => {
+        metrics.scriptDurationMs.observe({ script }, durationMs);
+        if (failed) metrics.scriptErrors.inc({ script });
+      },
+    });
+    const miners = new MinerStore(scripts, redis, { shards: config.redis_shards });
+    const migrated = untilDone(() => migrateDatabase(config.db_dsn));
+    const deps = { config, log, metrics, db, redis, scripts, miners, migrated };
+    const runner = await startTasks(hubTasks(deps), queueRedis, config.redis_prefix, log);
+    closers.push(() => stopRunner(runner, config.shutdown_timeout_sec * 1000, log));
+    closers.push(watchSchedules(runner, queueRedis, log));
+    if (config.worker_port === undefined) return { url: undefined, stop };
+    const refresh = async () => {
+      metrics.journalLag.set(await journalLag(deps));
+      for (const { queue, state, count } of await runner.counts()) metrics.tasks.set({ queue, state }, count);
+    };
+    const server = await listen(config, metrics, refresh, log);
+    closers.push(() => closeServer(server));
+    const { port } = server.address() as AddressInfo;
+    return { url: `http://${hostOf(config.poolhub_bind)}:${port}`, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function connect(
+  config: Config,
+  log: Logger,
+  name: string,
+  extra: Parameters<typeof connectRedis>[2] = {},
+): RedisClient {
+  const target = {
+    url: config.redis_url ?? '',
+    clusterNodes: config.redis_cluster_nodes.map(({ host, port }) => `${host}:${port}`),
+    commandTimeoutMs: config.redis_command_timeout_ms,
+  };
+  const redis = connectRedis(target, name, extra);
+  redis.on('error', (error: Error) => log.warn({ err: error, connection: name }, 'Redis connection'));
+  return redis;
+}
+
+/** A running task may finish, but a stop never waits for a Redis that is away. */
+async function stopRunner(runner: TaskRunner, timeoutMs: number, log: Logger): Promise<void> {
+  const stopped = runner.stop().then(() => 'stopped');
+  const outcome = await Promise.race([stopped, sleep(timeoutMs, 'timeout', { ref: false })]);
+  if (outcome === 'timeout')
+    log.warn({ timeout_ms: timeoutMs }, 'tasks did not finish in time; another worker repeats them');
+}
+
+/** Redis may lose its data in an outage: schedules are looked after when the connection returns, and now and then. */
+function watchSchedules(runner: TaskRunner, redis: RedisClient, log: Logger): () => void {
+  const check = () => {
+    if (redis.status !== 'ready') return;
+    runner.ensureSchedules().catch((error: unknown) => log.warn({ err: error }, 'schedules not checked'));
+  };
+  const timer = setInterval(check, SCHEDULE_CHECK_MS);
+  redis.on('ready', check);
+  return () => {
+    clearInterval(timer);
+    redis.off('ready', check);
+  };
+}
+
+async function listen(
+  config: Config,
+  metrics: Metrics,
+  refresh: () => Promise<void>,
+  log: Logger,
+): Promise<Server> {
+  const scrape = async (): Promise<string> => {
+    const fresh = refresh().catch((error: unknown) => log.warn({ err: error }, 'gauges are stale'));
+    await Promise.race([fresh, sleep(SCRAPE_TIMEOUT_MS, undefined, { ref: false })]);
+    return await metrics.registry.metrics();
+  };
+  const server = createServer((request, response) => {
+    const answer = (status: number, type: string, body: string) =>
+      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body);
+    const path = request.url?.split('?', 1)[0];
+    if (request.method !== 'GET') answer(405, 'text/plain', 'method not allowed\n');
+    else if (path === '/livez') answer(200, 'application/json', '{"status":"ok"}\n');
+    else if (path !== '/metrics') answer(404, 'text/plain', 'not found\n');
+    else {
+      scrape().then(
+        (text) => answer(200, metrics.registry.contentType, text),
+        (error: unknown) => {
+          log.error({ err: error }, 'metrics failed');
+          answer(500, 'text/plain', 'internal error\n');
+        },
+      );
+    }
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(config.worker_port, config.poolhub_bind, resolve);
+  });
+  return server;
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}
+
+function hostOf(bind: string): string {
+  return bind.includes(':') ? `[${bind}]` : bind;
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let result: Promise<void> | undefined;
+  return () => {
+    result ??= work();
+    return result;
+  };
+}
+
+/** Runs `work` until it has succeeded once; callers at the same time share one run. */
+function untilDone(work: () => Promise<void>): () => Promise<void> {
+  let result: Promise<void> | undefined;
+  return () => {
+    result ??= work().catch((error: unknown) => {
+      result = undefined;
+      throw error;
+    });
+    return result;
+  };
+}
+
+async function main(): Promise<void> {
+  const config = loadConfig();
+  const log = createLogger(config.log_level, 'worker');
+  const start = async () => {
+    const worker = await startWorker(config, log);
+    process.stdout.write(`worker is running${worker.url === undefined ? '' : ` on ${worker.url}`}\n`);
+    return worker;
+  };
+  await runMain(start, log, config.shutdown_timeout_sec);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  main().catch((error: unknown) => {
+    process.stderr.write(`${startFailure(error)}\n`);
+    process.exit(1);
+  });
+}

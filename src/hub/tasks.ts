@@ -1,0 +1,167 @@
+import * as v from 'valibot';
+import type { Config } from '../platform/config.ts';
+import { isPostgresUnavailable } from '../platform/db.ts';
+import { keys, shardPrefix } from '../platform/keys.ts';
+import type { Metrics } from '../platform/metrics.ts';
+import type { TaskDefinition } from '../platform/queues.ts';
+import { drainShard } from './journal/drain.ts';
+import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
+import { flushStatus } from './miners/status-flush.ts';
+import { applyUnapplied } from './trust/feedback.ts';
+
+export interface TaskDeps extends SinkDeps {
+  readonly config: Config;
+  readonly metrics: Metrics;
+  /** Resolves once the schema is the newest; fails while Postgres is away. */
+  readonly migrated: () => Promise<void>;
+}
+
+/** Shards that one run works on at once. */
+const PARALLEL_SHARDS = 4;
+
+const REAP_EVERY_MS = 1_000;
+const REAP_BUDGET_MS = 800;
+const DRAIN_EVERY_MS = 500;
+const DRAIN_BUDGET_MS = 2_000;
+const APPLY_EVERY_MS = 5_000;
+const FLUSH_BUDGET_MS = 5_000;
+const POSTGRES_PING_MS = 1_000;
+
+const RETRY = { type: 'exponential', delay: 500, jitter: 0.5 } as const;
+const KEEP = { completed: 20, failed: 200 } as const;
+
+const batchOf = (max: number) =>
+  v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)) });
+
+/**
+ * Every background task of the hub. A run that fails is not tried again where the next one comes within seconds and does the same; `attempts` counts the
+ * first. All are idempotent: a run whose worker dies is given to another.
+ */
+export function hubTasks(deps: TaskDeps): TaskDefinition[] {
+  return [
+    {
+      name: 'reap',
+      queue: 'registry',
+      payload: batchOf(1000),
+      scheduled: { batch: 200 },
+      everyMs: REAP_EVERY_MS,
+      attempts: 1,
+      backoff: RETRY,
+      keep: KEEP,
+      run: ({ batch }) => reap(deps, batch),
+    },
+    {
+      name: 'journal-drain',
+      queue: 'durable',
+      payload: batchOf(1000),
+      scheduled: { batch: 200 },
+      everyMs: DRAIN_EVERY_MS,
+      attempts: 1,
+      backoff: RETRY,
+      keep: KEEP,
+      run: ({ batch }) => withPostgres(deps, () => drainJournals(deps, batch)),
+    },
+    {
+      name: 'feedback-apply',
+      queue: 'durable',
+      payload: batchOf(1000),
+      scheduled: { batch: 500 },
+      everyMs: APPLY_EVERY_MS,
+      attempts: 1,
+      backoff: RETRY,
+      keep: KEEP,
+      run: ({ batch }) => withPostgres(deps, () => applyUnapplied(deps, batch)),
+    },
+    {
+      name: 'status-flush',
+      queue: 'durable',
+      payload: batchOf(5000),
+      scheduled: { batch: 1000 },
+      everyMs: deps.config.status_flush_sec * 1000,
+      attempts: 3,
+      backoff: RETRY,
+      keep: KEEP,
+      run: ({ batch }) => withPostgres(deps, () => flushAll(deps, batch)),
+    },
+  ];
+}
+
+/** Entries of all journals that have not reached Postgres. */
+export async function journalLag(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'config'>): Promise<number> {
+  return (await journalLengths(deps)).reduce((total, length) => total + length, 0);
+}
+
+async function reap(deps: TaskDeps, batch: number): Promise<{ removed: number; held: number }> {
+  const total = { removed: 0, held: 0 };
+  const deadline = performance.now() + REAP_BUDGET_MS;
+  await onShards(allShards(deps.config), async (shard) => {
+    while (performance.now() < deadline) {
+      const result = await deps.miners.reap(shard, batch);
+      deps.metrics.reaperDegraded.inc(result.degraded);
+      deps.metrics.reaperRemoved.inc(result.removed);
+      deps.metrics.reaperHeldBack.inc(result.held);
+      total.removed += result.removed;
+      total.held += result.held;
+      if (result.stepped < batch) break;
+    }
+  });
+  if (total.held > 0) deps.log.warn(total, 'self-preservation holds removals back');
+  if (total.removed > 0) deps.log.info(total, 'lapsed miners removed');
+  return total;
+}
+
+async function drainJournals(deps: TaskDeps, batch: number): Promise<{ written: number; dead: number }> {
+  const sinks = [minerSink(deps), feedbackSink(deps)];
+  const drain = { redis: deps.redis, prefix: deps.scripts.prefix, log: deps.log, metrics: deps.metrics };
+  const lengths = await journalLengths(deps);
+  const total = { written: 0, dead: 0 };
+  await onShards(
+    allShards(deps.config).filter((shard) => (lengths[shard] ?? 0) > 0),
+    async (shard) => {
+      const result = await drainShard(drain, sinks, shard, batch, DRAIN_BUDGET_MS);
+      total.written += result.written;
+      total.dead += result.dead;
+    },
+  );
+  return total;
+}
+
+async function flushAll(deps: TaskDeps, batch: number): Promise<{ written: number }> {
+  const flush = { redis: deps.redis, prefix: deps.scripts.prefix, db: deps.db };
+  const total = { written: 0 };
+  await onShards(allShards(deps.config), async (shard) => {
+    total.written += await flushStatus(flush, shard, batch, FLUSH_BUDGET_MS);
+  });
+  return total;
+}
+
+/** An outage of Postgres is no failure of the task: the work waits in Redis, and the next run goes on with it. */
+async function withPostgres<T>(deps: TaskDeps, work: () => Promise<T>): Promise<T | { waiting: 'postgres' }> {
+  if (!(await deps.db.ping(POSTGRES_PING_MS))) return { waiting: 'postgres' };
+  try {
+    await deps.migrated();
+    return await work();
+  } catch (error) {
+    if (!isPostgresUnavailable(error)) throw error;
+    deps.log.warn({ err: error }, 'Postgres went away during a task, the next run goes on');
+    return { waiting: 'postgres' };
+  }
+}
+
+async function journalLengths(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'config'>): Promise<number[]> {
+  const { prefix } = deps.scripts;
+  const shards = allShards(deps.config);
+  return Promise.all(shards.map((shard) => deps.redis.xlen(keys.journal(shardPrefix(prefix, shard)))));
+}
+
+function allShards(config: Pick<Config, 'redis_shards'>): number[] {
+  return Array.from({ length: config.redis_shards }, (_, shard) => shard);
+}
+
+async function onShards(shards: readonly number[], work: (shard: number) => Promise<void>): Promise<void> {
+  const waiting = [...shards];
+  const takeTurns = async () => {
+    for (let shard = waiting.shift(); shard !== undefined; shard = waiting.shift()) await work(shard);
+  };
+  await Promise.all(Array.from({ length: Math.min(PARALLEL_SHARDS, shards.length) }, takeTurns));
+}

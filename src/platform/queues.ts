@@ -1,0 +1,164 @@
+import { type Job, Queue, Worker } from 'bullmq';
+import * as v from 'valibot';
+import type { Logger } from './logger.ts';
+import type { RedisClient } from './redis.ts';
+
+/** One entry of the task catalogue: what runs, how often, and what happens when it fails. */
+export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchema> {
+  readonly name: string;
+  readonly queue: QueueName;
+  /** Checked before each run: a task of another version of the hub is refused, not misread. */
+  readonly payload: Payload;
+  /** What the scheduler puts into each run. */
+  readonly scheduled: v.InferInput<Payload>;
+  readonly everyMs: number;
+  readonly attempts: number;
+  readonly backoff: { readonly type: 'exponential'; readonly delay: number; readonly jitter: number };
+  /** How many finished runs stay to be looked at. */
+  readonly keep: { readonly completed: number; readonly failed: number };
+  run(payload: v.InferOutput<Payload>): Promise<unknown>;
+}
+
+/** `registry` holds what Redis alone needs; `durable` what writes to Postgres, one run at a time in the whole fleet. */
+export type QueueName = 'registry' | 'durable';
+
+export interface QueueSettings {
+  /** Runs of this queue at once, over all workers. */
+  readonly globalConcurrency: number;
+}
+
+export const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
+  registry: { globalConcurrency: 4 },
+  durable: { globalConcurrency: 1 },
+};
+
+export interface TaskRunner {
+  /** Writes the schedules that are missing or stuck. Called at start and from then on now and then: Redis may have lost them. */
+  ensureSchedules(): Promise<void>;
+  /** Tasks of each queue by state. */
+  counts(): Promise<{ queue: QueueName; state: string; count: number }[]>;
+  /** Takes no new task and waits for the running ones. */
+  stop(): Promise<void>;
+}
+
+/** A run whose worker died is given to another after this long. */
+const LOCK_MS = 10_000;
+const STALLED_CHECK_MS = 5_000;
+
+/** A worker that lost its connection asks again after this long. */
+const RETRY_MS = 1_000;
+
+/** A schedule whose next run is overdue by more than this is written again. */
+const OVERDUE_MS = 30_000;
+
+const EVENTS_KEPT = 1_000;
+const STATES = ['waiting', 'active', 'delayed', 'failed', 'completed'] as const;
+
+/** Prefix of all keys of BullMQ; the braces keep each queue in one cluster slot. */
+export function queuePrefix(prefix: string): string {
+  return `{${prefix}:tasks}`;
+}
+
+/**
+ * Runs the tasks of the catalogue on this process, together with every other worker: BullMQ gives each run to one of them.
+ * @param connection without offline limits: BullMQ waits for Redis by itself
+ */
+export async function startTasks(
+  tasks: readonly TaskDefinition[],
+  connection: RedisClient,
+  prefix: string,
+  log: Logger,
+): Promise<TaskRunner> {
+  const names = [...new Set(tasks.map((task) => task.queue))];
+  const options = { connection, prefix: queuePrefix(prefix) };
+  const queues = new Map<QueueName, Queue>();
+  for (const name of names) {
+    const queue = new Queue(name, { ...options, streams: { events: { maxLen: EVENTS_KEPT } } });
+    queue.on('error', (error) => log.warn({ err: error, queue: name }, 'queue connection'));
+    queues.set(name, queue);
+  }
+  const runner = new BullTaskRunner(tasks, queues, log);
+  await runner.ensureSchedules();
+  for (const name of names) runner.work(name, options);
+  return runner;
+}
+
+class BullTaskRunner implements TaskRunner {
+  readonly #tasks: readonly TaskDefinition[];
+  readonly #queues: ReadonlyMap<QueueName, Queue>;
+  readonly #log: Logger;
+  readonly #workers: Worker[] = [];
+
+  constructor(tasks: readonly TaskDefinition[], queues: ReadonlyMap<QueueName, Queue>, log: Logger) {
+    this.#tasks = tasks;
+    this.#queues = queues;
+    this.#log = log;
+  }
+
+  work(name: QueueName, options: { connection: RedisClient; prefix: string }): void {
+    const worker = new Worker(name, (job) => this.#run(job), {
+      ...options,
+      concurrency: QUEUES[name].globalConcurrency,
+      lockDuration: LOCK_MS,
+      stalledInterval: STALLED_CHECK_MS,
+      runRetryDelay: RETRY_MS,
+    });
+    worker.on('error', (error) => this.#log.warn({ err: error, queue: name }, 'worker connection'));
+    worker.on('failed', (job, error) => {
+      this.#log.error(
+        { err: error, queue: name, task: job?.name, attempt: job?.attemptsMade },
+        'task failed',
+      );
+    });
+    this.#workers.push(worker);
+  }
+
+  async ensureSchedules(): Promise<void> {
+    await Promise.all(
+      [...this.#queues].map(([name, queue]) => queue.setGlobalConcurrency(QUEUES[name].globalConcurrency)),
+    );
+    await Promise.all(this.#tasks.map((task) => this.#ensureSchedule(task)));
+  }
+
+  async counts(): Promise<{ queue: QueueName; state: string; count: number }[]> {
+    const all = await Promise.all(
+      [...this.#queues].map(async ([name, queue]) => ({ name, counts: await queue.getJobCounts(...STATES) })),
+    );
+    return all.flatMap(({ name, counts }) =>
+      Object.entries(counts).map(([state, count]) => ({ queue: name, state, count })),
+    );
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.close()));
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
+  }
+
+  async #run(job: Job): Promise<unknown> {
+    const task = this.#tasks.find((candidate) => candidate.name === job.name);
+    if (task === undefined) throw new Error(`no task of this version is named ${job.name}`);
+    return await task.run(v.parse(task.payload, job.data));
+  }
+
+  /** An unchanged schedule is left alone: writing it again would move its next run. */
+  async #ensureSchedule(task: TaskDefinition): Promise<void> {
+    const queue = this.#queues.get(task.queue) as Queue;
+    const found = await queue.getJobScheduler(task.name);
+    const overdueMs = Date.now() - (found?.next ?? 0);
+    if (found?.every === task.everyMs && overdueMs < OVERDUE_MS) return;
+    await queue.upsertJobScheduler(
+      task.name,
+      { every: task.everyMs },
+      {
+        name: task.name,
+        data: task.scheduled,
+        opts: {
+          attempts: task.attempts,
+          backoff: { ...task.backoff },
+          removeOnComplete: { count: task.keep.completed },
+          removeOnFail: { count: task.keep.failed },
+        },
+      },
+    );
+  }
+}
