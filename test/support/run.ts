@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism, constants, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { stopOnSignals } from '../../src/bin/signals.ts';
 import { openPostgres } from '../../src/embedded/postgres.ts';
 import { openRedis } from '../../src/embedded/redis.ts';
 import { SetupError } from '../../src/embedded/setup-error.ts';
@@ -96,15 +97,7 @@ async function cleanUp(): Promise<void> {
   for (let work = undo.pop(); work !== undefined; work = undo.pop()) await work();
 }
 
-for (const [signal, number] of [
-  ['SIGINT', 2],
-  ['SIGTERM', 15],
-  ['SIGHUP', 1],
-] as const) {
-  process.once(signal, () => {
-    cleanUp().finally(() => process.exit(128 + number));
-  });
-}
+stopOnSignals(cleanUp, (signal) => 128 + constants.signals[signal]);
 
 if (process.argv.includes('--help')) {
   console.log(USAGE);

@@ -1,0 +1,131 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { devSecrets, writeEnvFile } from '../embedded/dev-secrets.ts';
+import { openPostgres } from '../embedded/postgres.ts';
+import { openRedis } from '../embedded/redis.ts';
+import { SetupError } from '../embedded/setup-error.ts';
+import { ConfigError, loadConfig } from '../platform/config.ts';
+import { describeSettings } from '../platform/environment.ts';
+import { migrateDatabase } from '../platform/migrate.ts';
+import { packageRoot } from '../platform/paths.ts';
+import { firstCalls } from './first-calls.ts';
+import { startHub } from './hub.ts';
+import { tryLock } from './lock.mjs';
+import { stopOnSignals } from './signals.ts';
+import { startWorker } from './worker.ts';
+
+const USAGE = `npm start [-- --data FOLDER]
+Runs one hub and one worker on the stores of REDIS_URL and DB_DSN, or on private ones with their data in FOLDER (.data).
+Settings come from the environment and from .env; .env.example lists them.`;
+
+/** Only for a start on one machine: every other process wants these to be chosen. */
+const EMBEDDED_DEFAULTS = { MINER_ENROLLMENT: 'open', LOG_LEVEL: 'warn' };
+
+/** Stands for the address of a store that is yet to be started, while the other settings are checked. */
+const NOT_YET = { REDIS_URL: 'redis://127.0.0.1', DB_DSN: 'postgres://127.0.0.1/poolhub' };
+
+const HEALTH_TIMEOUT_MS = 5_000;
+
+/** What has been started, to be stopped in the opposite order. */
+const started: Array<() => unknown> = [];
+
+async function stopAll(): Promise<void> {
+  for (let stop = started.pop(); stop !== undefined; stop = started.pop()) await stop();
+}
+
+async function start(dataDir: string): Promise<void> {
+  // Others may pass through (Postgres as root runs under another user), but not list or read.
+  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  takeFolder(dataDir);
+  const secrets = await devSecrets(join(dataDir, 'secrets.env'));
+  const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value?.trim()));
+  const settings = { ...EMBEDDED_DEFAULTS, ...secrets, ...given };
+  loadConfig({ ...NOT_YET, ...settings });
+
+  const stores = await openStores(dataDir, settings);
+  const config = loadConfig({ ...settings, ...stores });
+  await migrateDatabase(config.db_dsn);
+  const runFile = join(dataDir, 'run.env');
+  await writeEnvFile(runFile, knownSettings({ ...settings, ...stores }));
+  started.push(() => rm(runFile, { force: true }));
+  const worker = await startWorker(config);
+  started.push(() => worker.stop());
+  const hub = await startHub(config);
+  started.push(() => hub.stop());
+
+  const health = await fetch(`${hub.url}/v1/health`, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
+  const ownSecret = given.COORDINATOR_SHARED_SECRET === undefined;
+  const coordinatorSecret = ownSecret ? secrets.COORDINATOR_SHARED_SECRET : '$COORDINATOR_SHARED_SECRET';
+  console.log(`Pool Hub: ${hub.url} (API: ${hub.url}/docs, data: ${dataDir})`);
+  console.log(`Health: ${await health.text()}\n`);
+  console.log(firstCalls({ url: hub.url, coordinatorSecret }));
+  console.log('\nCtrl-C stops it.');
+}
+
+/** For the command line, which then works on what this start works on. */
+function knownSettings(values: Record<string, string | undefined>): Record<string, string> {
+  const found = describeSettings().map(({ name }) => [name, values[name]] as const);
+  return Object.fromEntries(found.filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
+/** @throws SetupError when another start works on the folder */
+function takeFolder(dataDir: string): void {
+  const lock = tryLock(join(dataDir, 'lock'));
+  if ('holderPid' in lock) {
+    throw new SetupError(`Pool Hub already runs on ${dataDir} (process ${lock.holderPid})`);
+  }
+  started.push(lock.release);
+}
+
+async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Record<string, string>> {
+  const say = (line: string) => console.log(line);
+  const openings = await Promise.allSettled([
+    env.REDIS_CLUSTER_NODES ? undefined : openRedis({ env, say, dataDir: join(dataDir, 'redis') }),
+    openPostgres({ env, dataDir: join(dataDir, 'postgres') }),
+  ]);
+  for (const opening of openings) {
+    if (opening.status === 'fulfilled') started.push(() => opening.value?.stop());
+  }
+  const [redis, postgres] = openings;
+  if (redis.status === 'rejected') throw redis.reason;
+  if (postgres.status === 'rejected') throw postgres.reason;
+  return { ...(redis.value ? { REDIS_URL: redis.value.url } : {}), DB_DSN: postgres.value.dsn };
+}
+
+/** What a user can act on, in one line; undefined for a fault of ours. */
+function explain(error: unknown): string | undefined {
+  if (error instanceof SetupError) return error.message;
+  if (error instanceof ConfigError) return `Bad settings: ${error.message.replaceAll('\n', '; ')}`;
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  const at = `${address ?? 'the address'}:${port ?? ''}`;
+  if (code === 'EADDRINUSE')
+    return `Port taken: something else listens on ${at}; set POOLHUB_PORT to another port`;
+  if (code === 'EADDRNOTAVAIL' || code === 'EACCES')
+    return `Cannot listen on ${at} (${code}): set POOLHUB_BIND and POOLHUB_PORT`;
+  return undefined;
+}
+
+async function main(): Promise<void> {
+  const options = { data: { type: 'string' }, help: { type: 'boolean' } } as const;
+  let values: { data?: string | undefined; help?: boolean | undefined };
+  try {
+    values = parseArgs({ options }).values;
+  } catch (error) {
+    throw new SetupError(`${(error as Error).message}\n${USAGE}`);
+  }
+  if (values.help) {
+    console.log(USAGE);
+    return;
+  }
+  stopOnSignals(stopAll, () => 0);
+  await start(resolve(values.data ?? join(packageRoot, '.data')));
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(explain(error) ?? error);
+  process.exitCode = 1;
+  await stopAll();
+}

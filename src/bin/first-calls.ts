@@ -1,0 +1,50 @@
+/** Where the hub listens, and what a coordinator shows it; `'$NAME'`-style text stands for a secret of the user's own. */
+export interface FirstCalls {
+  url: string;
+  coordinatorSecret: string;
+}
+
+const MINER = {
+  miner_id: 'first-miner',
+  api_key: 'first-miner-key',
+  addr: '127.0.0.1:9000',
+  proto: 'grpc',
+  gpu_name: 'NVIDIA RTX 4090',
+  gpu_vram: 24,
+  gpu_count: 1,
+  cpu_cores: 16,
+  ram_gb: 64,
+  price_token_per_ksec: '0.5',
+  max_parallel: 2,
+  region: 'eu-west',
+  tags: ['low-latency'],
+  capabilities: ['sentence-transformers/all-MiniLM-L6-v2'],
+};
+const MATCH = {
+  job_id: 'first-job',
+  requirements: { min_vram_gb: 8, accel: ['cuda'], capabilities_any: MINER.capabilities },
+  hints: { region: 'eu' },
+};
+const FEEDBACK = { job_id: MATCH.job_id, miner_id: MINER.miner_id, outcome: 'completed', latency_ms: 420 };
+
+/** One command per main call, to be pasted into a shell in this order. */
+export function firstCalls({ url, coordinatorSecret }: FirstCalls): string {
+  const post = (path: string, headers: string[], payload: unknown) =>
+    [
+      `curl -s ${url}${path}`,
+      ...['Content-Type: application/json', ...headers].map((header) => `-H "${header}"`),
+      `-d '${JSON.stringify(payload)}'`,
+    ].join(' ');
+  const coordinator = `X-Coordinator-Secret: ${coordinatorSecret}`;
+  const token = `node -pe 'JSON.parse(require("fs").readFileSync(0)).session_token'`;
+  return [
+    '# A miner registers and keeps its session token',
+    `TOKEN=$(${post('/v1/miners/register', [], MINER)} | ${token})`,
+    '# It beats',
+    post('/v1/miners/heartbeat', ['Authorization: Bearer $TOKEN'], { queue_len: 0, avg_latency_ms: 40 }),
+    '# A coordinator asks for the best miners',
+    post('/v1/match', [coordinator], MATCH),
+    '# It says how the job went, and the trust in the miner moves',
+    post('/v1/feedback', [coordinator], FEEDBACK),
+  ].join('\n');
+}
