@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { body, integer, listOf, maybe, money, pattern, quantity, words } from '../../platform/fields.ts';
 
 /** Limits that clients and the index share. */
-const MAX_TAGS = 64;
+export const MAX_TAGS = 64;
 const MAX_CAPABILITIES = 256;
 const MAX_TERM_CHARS = 64;
 const MAX_CURRENT_JOBS = 1024;
@@ -246,6 +246,12 @@ const leaseEntries = {
 };
 
 export const LeaseAnswer = v.pipe(v.object(leaseEntries), v.metadata({ ref: 'LeaseAnswer' }));
+
+export const LogoutAnswer = v.object({
+  status: v.literal('ok'),
+  success: v.literal(true),
+  miner_id: v.string(),
+});
 
 export const HeartbeatAnswer = v.pipe(
   v.object({ ...leaseEntries, commands: v.array(PendingCommand) }),
