@@ -56,21 +56,46 @@ export function createLimit({ config, redis, metrics }: LimitDeps): Limit {
       sharedLimiter(redis, `${prefix}:${name}:burst`, points, BURST_WINDOW_SEC),
     );
     const middleware: MiddlewareHandler<AppEnv> = async (c, next) => {
-      try {
-        setHeaders(c, points, await limiter.consume(clientOf(c)));
-      } catch (refusal) {
-        if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        setHeaders(c, points, refusal);
-        metrics.rateLimited.inc({ route: name });
-        throw new AppError('rate_limited', 'too many requests', {
-          retry_after_sec: secondsUntilNext(refusal),
-        });
-      }
+      await consume(c, limiter, clientOf(c), points, () => metrics.rateLimited.inc({ route: name }));
       await next();
     };
     middlewares.set(name, middleware);
     return middleware;
   };
+}
+
+/** Counts one call of a session (or a key) against its limit. */
+export type LimitMiner = (c: Context<AppEnv>, session: string) => Promise<void>;
+
+/**
+ * The limit of the calls that miners make all the time: RATE_LIMIT_HEARTBEAT_PER_SEC per session, counted by each replica for itself. A
+ * shared counter would double the round trips of a heartbeat to protect what one script call costs.
+ */
+export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitMiner {
+  const points = config.rate_limit_heartbeat_per_sec;
+  const limiter = new BurstyRateLimiter(
+    new RateLimiterMemory({ keyPrefix: 'miner', points, duration: 1 }),
+    new RateLimiterMemory({ keyPrefix: 'miner:burst', points, duration: BURST_WINDOW_SEC }),
+  );
+  return (c, session) =>
+    consume(c, limiter, session, points, () => metrics.rateLimited.inc({ route: 'miner' }));
+}
+
+async function consume(
+  c: Context<AppEnv>,
+  limiter: BurstyRateLimiter,
+  key: string,
+  points: number,
+  onRefusal: () => void,
+): Promise<void> {
+  try {
+    setHeaders(c, points, await limiter.consume(key));
+  } catch (refusal) {
+    if (!(refusal instanceof RateLimiterRes)) throw refusal;
+    setHeaders(c, points, refusal);
+    onRefusal();
+    throw new AppError('rate_limited', 'too many requests', { retry_after_sec: secondsUntilNext(refusal) });
+  }
 }
 
 function sharedLimiter(

@@ -1,0 +1,78 @@
+import type * as v from 'valibot';
+import { AppError } from '../../platform/errors.ts';
+import type { HubDeps } from '../deps.ts';
+import { authorizeMiner, digestKey } from './enrollment.ts';
+import { normaliseProfile } from './profile.ts';
+import type { RegisterRequest } from './schema.ts';
+import { newSession } from './session.ts';
+import type { Lease, RegisterInput } from './types.ts';
+
+type RegistrationDeps = Pick<HubDeps, 'config' | 'miners' | 'db'>;
+
+export interface Registration extends Lease {
+  readonly created: boolean;
+  /** Handed out here and nowhere else. */
+  readonly sessionToken: string;
+}
+
+/**
+ * Registers a miner, or registers it again: profile, lease and session in one script. Postgres is asked only when Redis does not know the
+ * key for this miner.
+ * @throws AppError `unauthenticated` for a key that is not the miner's, `conflict` when the index has no room for its terms,
+ *   `unavailable` when the journal is full
+ */
+export async function registerMiner(
+  deps: RegistrationDeps,
+  request: v.InferOutput<typeof RegisterRequest>,
+): Promise<Registration> {
+  const { miner_id: minerId, api_key, gpu_vram, price_token_per_ksec, tags, capabilities, ...rest } = request;
+  const session = newSession(minerId);
+  const input: RegisterInput = {
+    minerId,
+    keyDigest: digestKey(deps.config.api_key_pepper, api_key),
+    sessionDigest: session.digest,
+    profile: normaliseProfile(
+      {
+        ...rest,
+        gpu_vram_gb: gpu_vram,
+        base_price: price_token_per_ksec,
+        tags: tags ?? [],
+        capabilities: capabilities ?? [],
+      },
+      deps.config.default_region,
+    ),
+  };
+  let result = await deps.miners.register(input);
+  if (result.status === 'unknown_key') {
+    const authorization = await authorizeMiner(deps, minerId, input.keyDigest);
+    if (authorization.status === 'refused') throw wrongKey();
+    result = await deps.miners.register({ ...input, durable: authorization.durable });
+  }
+  switch (result.status) {
+    case 'ok':
+      return { ...result, sessionToken: session.token };
+    case 'unknown_key':
+      throw wrongKey();
+    case 'too_many_terms':
+      throw tooManyTerms();
+    case 'journal_full':
+      throw journalFull();
+  }
+}
+
+/** The index of a shard is full of distinct terms: MAX_TERMS_PER_SHARD. */
+export function tooManyTerms(): AppError {
+  return new AppError(
+    'conflict',
+    'the registry has no room for more distinct tags, capabilities and GPU names',
+  );
+}
+
+/** Durable effects pile up because Postgres is away: JOURNAL_MAX_ENTRIES. */
+export function journalFull(): AppError {
+  return new AppError('unavailable', 'the journal is full', { retry_after_sec: 5 });
+}
+
+function wrongKey(): AppError {
+  return new AppError('unauthenticated', 'this miner_id is not enrolled with this api_key');
+}

@@ -1,0 +1,169 @@
+import type { Hono } from 'hono';
+import type * as v from 'valibot';
+import type { AppEnv } from '../../platform/app-env.ts';
+import { operation } from '../../platform/openapi.ts';
+import { jsonBody, query } from '../../platform/validation.ts';
+import type { HubDeps } from '../deps.ts';
+import type { Guards } from '../guards.ts';
+import { sessionClaim, sessionOrKeyClaim, sessionUnknown } from './credentials.ts';
+import { beatOf, heartbeat, leaseFields } from './heartbeat.ts';
+import { journalFull, registerMiner, tooManyTerms } from './registration.ts';
+import {
+  HeartbeatAnswer,
+  HeartbeatRequest,
+  LeaseAnswer,
+  LogoutAnswer,
+  RegisterAnswer,
+  RegisterRequest,
+  SessionQuery,
+  SessionRequest,
+  UpdateRequest,
+} from './schema.ts';
+import type { Lease, ProfileChange } from './types.ts';
+
+const TAG = 'Miners';
+const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
+
+/** The calls that miners make. Session token or key go into the script of the call, which authenticates: one round trip. */
+export function minerRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
+  registerRoute(app, deps, guards);
+  heartbeatRoute(app, deps, guards);
+  updateRoute(app, deps, guards);
+
+  app.get(
+    '/v1/miners/lease/renew',
+    operation({
+      summary: 'Renews the lease without readings',
+      tag: TAG,
+      auth: ['session'],
+      answers: { 200: LeaseAnswer },
+      errors: ['invalid'],
+    }),
+    query(SessionQuery),
+    async (c) => {
+      const { minerId, credential } = sessionClaim(c, c.req.valid('query').session_token);
+      await guards.limitMiner(c, credential.digest);
+      const result = await deps.miners.renew(minerId, credential);
+      if (result.status === 'session_unknown') throw sessionUnknown();
+      return c.json(leaseAnswer(minerId, result));
+    },
+  );
+
+  app.post(
+    '/v1/miners/logout',
+    operation({
+      summary: 'The miner leaves; it is gone from the registry at once',
+      tag: TAG,
+      auth: ['session'],
+      answers: { 200: LogoutAnswer },
+      errors: BODY_ERRORS,
+    }),
+    jsonBody(SessionRequest),
+    async (c) => {
+      const { minerId, credential } = sessionClaim(c, c.req.valid('json').session_token);
+      await guards.limitMiner(c, credential.digest);
+      const { status } = await deps.miners.logout(minerId, credential);
+      if (status === 'session_unknown') throw sessionUnknown();
+      return c.json({ status: 'ok', success: true, miner_id: minerId });
+    },
+  );
+}
+
+function registerRoute(app: Hono<AppEnv>, deps: HubDeps, { limit }: Guards): void {
+  app.post(
+    '/v1/miners/register',
+    operation({
+      summary: 'Registers a miner, or replaces its profile and session',
+      tag: TAG,
+      auth: [],
+      answers: { 200: RegisterAnswer },
+      errors: [...BODY_ERRORS, 'unauthenticated', 'conflict', 'rate_limited', 'unavailable'],
+    }),
+    limit('register'),
+    jsonBody(RegisterRequest),
+    async (c) => {
+      const request = c.req.valid('json');
+      const registration = await registerMiner(deps, request);
+      return c.json({
+        ...leaseAnswer(request.miner_id, registration),
+        created: registration.created,
+        session_token: registration.sessionToken,
+        session_expires_at: new Date(registration.sessionUntilMs).toISOString(),
+      });
+    },
+  );
+}
+
+function heartbeatRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
+  app.post(
+    '/v1/miners/heartbeat',
+    operation({
+      summary: 'One heartbeat: readings in, lease and waiting commands out',
+      tag: TAG,
+      auth: ['session', 'miner_key'],
+      answers: { 200: HeartbeatAnswer },
+      errors: BODY_ERRORS,
+    }),
+    jsonBody(HeartbeatRequest),
+    async (c) => {
+      const request = c.req.valid('json');
+      const claim = sessionOrKeyClaim(c, deps.config, request);
+      await guards.limitMiner(c, claim.credential.digest);
+      // A miner of the earlier protocol tells its load as a bare count of jobs.
+      const counted = typeof request.current_jobs === 'number' ? request.current_jobs : undefined;
+      const payload = { ...request, queue_len: request.queue_len ?? counted };
+      const { lease, commands } = await heartbeat(deps, claim, payload, 'http');
+      return c.json({ ...leaseAnswer(claim.minerId, lease), commands });
+    },
+  );
+}
+
+function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
+  app.post(
+    '/v1/miners/update',
+    operation({
+      summary: 'A heartbeat that also changes the profile; nothing changes unless all of it can',
+      tag: TAG,
+      auth: ['session'],
+      answers: { 200: HeartbeatAnswer },
+      errors: [...BODY_ERRORS, 'conflict'],
+    }),
+    jsonBody(UpdateRequest),
+    async (c) => {
+      const request = c.req.valid('json');
+      const { minerId, credential } = sessionClaim(c, request.session_token);
+      await guards.limitMiner(c, credential.digest);
+      const result = await deps.miners.update(minerId, credential, beatOf(request), changeOf(request));
+      switch (result.status) {
+        case 'session_unknown':
+          throw sessionUnknown();
+        case 'too_many_terms':
+          throw tooManyTerms();
+        case 'journal_full':
+          throw journalFull();
+        case 'ok':
+          return c.json({ ...leaseAnswer(minerId, result), commands: result.commands });
+      }
+    },
+  );
+}
+
+function changeOf(request: v.InferOutput<typeof UpdateRequest>): ProfileChange {
+  return defined({
+    base_price: request.price_token_per_ksec,
+    tags: request.tags,
+    capabilities: request.capabilities,
+    max_parallel: request.max_parallel,
+    draining: request.draining,
+  });
+}
+
+/** Drops the fields without a value: to the registry, a field that is there is one that changes. */
+function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+function leaseAnswer(minerId: string, lease: Lease): v.InferOutput<typeof LeaseAnswer> {
+  return { status: 'ok', success: true, miner_id: minerId, ...leaseFields(lease) };
+}
