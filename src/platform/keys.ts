@@ -15,7 +15,7 @@
  * | `ix:<term>` | string (bitmap) | bit `slot` is set when the miner has the term |
  * | `latency:<region>` | hash bucket -> count | histogram of effective latency of the online miners of a region |
  * | `reservations` | zset id -> expiry ms | claimed places; `reservation:<id>` is the hash of one |
- * | `job:<job_id>` | string, expires | the reservations of a job, so that a repeated request gets them again |
+ * | `job:<job_id>` | hash, expires | the places planned for a job, so that a repeated request gets them again |
  * | `overrides` | zset id -> ms | price overrides that end by themselves |
  * | `commands:<id>` | stream | commands waiting for a miner, until acknowledged |
  * | `changed` | set of ids | miners whose status is newer than Postgres knows |

@@ -1,0 +1,255 @@
+-- The exact top K of a feasible set (matching.md, "The walk"): cells of (share of capabilities, price bin) are taken
+-- by the highest score they could still hold, each a level of the static score at a time; only miners in cells that
+-- can still win are read. Stopping when K miners beat every bound left is the threshold algorithm's rule
+-- (Fagin, Lotem, Naor 2001), hence exact.
+local SLACK = 1e-9 -- bounds lie this much above, so that rounding never hides a winner
+
+-- How scores are made for one request: the weights, and price_norm.
+local function new_scorer(request)
+  local weights = C.strategies[request.strategy]
+  local static = (weights.latency + weights.trust + weights.load) / (STEPS - 1)
+  local price_top = request.max_price or request.price_ref
+  local function price_norm(price)
+    if price_top <= 0 then return price <= 0 and 1 or 0 end
+    return math.max(0, 1 - price / price_top)
+  end
+  local function score(fit, price, step)
+    return weights.cap * fit + weights.price * price_norm(price) + static * step
+  end
+  return { score = score, price_norm = price_norm, at = request.strategy }
+end
+
+-- The best K so far: score first, then the distance of the slot from the job's starting slot.
+local function new_podium(k)
+  local podium = { size = 0 }
+  function podium.full() return podium.size >= k end
+  function podium.beats(bound) return podium.size >= k and podium[k].score > bound end
+  function podium.offer(entry)
+    local at = podium.size + 1
+    while at > 1 do
+      local other = podium[at - 1]
+      if other.score > entry.score or (other.score == entry.score and other.distance < entry.distance) then break end
+      at = at - 1
+    end
+    if at > k then return end
+    table.insert(podium, at, entry)
+    if podium.size == k then podium[k + 1] = nil else podium.size = podium.size + 1 end
+  end
+  return podium
+end
+
+-- Binary heap of cells, the highest bound on top.
+local function heap_push(heap, cell)
+  local at = #heap + 1
+  heap[at] = cell
+  while at > 1 do
+    local parent = math.floor(at / 2)
+    if heap[parent].bound >= cell.bound then break end
+    heap[at], heap[parent] = heap[parent], cell
+    at = parent
+  end
+end
+
+local function heap_pop(heap)
+  local top, last = heap[1], table.remove(heap)
+  if #heap == 0 then return top end
+  local at, size = 1, #heap
+  while true do
+    local child = at * 2
+    if child > size then break end
+    if child < size and heap[child + 1].bound > heap[child].bound then child = child + 1 end
+    if heap[child].bound <= last.bound then break end
+    heap[at] = heap[child]
+    at = child
+  end
+  heap[at] = last
+  return top
+end
+
+-- Numbers n in from..to (step by) whose term `name:n` somebody carries.
+local function present_numbers(name, from, to, by)
+  local numbers, terms = {}, {}
+  for n = from, to, by do
+    numbers[#numbers + 1] = n
+    terms[#terms + 1] = name .. ':' .. n
+  end
+  local out = {}
+  for i, count in ipairs(term_counts(terms)) do
+    if count then out[#out + 1] = numbers[i] end
+  end
+  return out
+end
+
+-- Reads the records of slots and offers those that pass the exact checks.
+local function score_slots(walk, slots, fit)
+  for from = 1, #slots, 1000 do
+    local to = math.min(#slots, from + 999)
+    local records = redis.call('HMGET', P .. 'records', unpack(slots, from, to))
+    for i, record in ipairs(records) do
+      if record then
+        local lease, price, vram, ram, eta = struct.unpack('<ddddd', record)
+        if (walk.degraded or lease >= walk.now) and record_passes(walk.request, price, vram, ram, eta) then
+          local step = struct.unpack('<H', record, 39 + 2 * walk.scorer.at)
+          local slot = slots[from + i - 1]
+          local distance = slot - walk.start
+          if distance < 0 then distance = distance + walk.slots end
+          walk.passed = walk.passed + 1
+          walk.podium.offer({
+            score = walk.scorer.score(fit, price, step), distance = distance, slot = slot, fit = fit, price = price,
+            record = record,
+          })
+        end
+      end
+    end
+  end
+  walk.read = walk.read + #slots
+end
+
+-- True when all miners of one price eighth have one price: then any of them scores the same.
+local function one_price(bin, eighth)
+  if bin == TOP_BIN then return false end
+  local zset, low = P .. 'prices', text_of(log_bin_floor(bin, eighth, PRICE_UNIT))
+  local high = text_of(log_bin_floor(bin, bin == 0 and 8 or eighth + 1, PRICE_UNIT))
+  if bin == 0 then low, high = '-inf', text_of(PRICE_UNIT) end
+  local cheapest = redis.call('ZRANGE', zset, low, high, 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  local dearest = redis.call('ZRANGE', zset, high, low, 'BYSCORE', 'REV', 'LIMIT', 0, 1, 'WITHSCORES')
+  return cheapest[2] ~= nil and cheapest[2] == dearest[2]
+end
+
+-- A crowd that no digit tells apart: equal static score, prices within 2.8%. Read from the job's starting slot on.
+local function sample_crowd(walk, key, cell, eighth)
+  local limit = C.walk.sample
+  if not walk.loose and one_price(cell.bin, eighth) then limit = math.min(limit, walk.k) else walk.tied = true end
+  limit = math.max(limit, walk.k)
+  local slots = {}
+  local found = collect_bits(key, walk.start, -1, limit, slots)
+  if found < limit and walk.start > 0 then collect_bits(key, 0, walk.start - 1, limit - found, slots) end
+  score_slots(walk, slots, cell.fit)
+end
+
+-- Depth of a cell: which digit its next intersection uses.
+local BY_LEVEL, BY_FINE, BY_EIGHTH = 1, 2, 3
+
+-- The bound of a cell: fit, the lowest price, the highest step that its next intersection can hold.
+local function rebound(walk, cell)
+  local digit = cell.digits[cell.at]
+  local floor, step
+  if cell.depth == BY_LEVEL then
+    floor, step = cell.floor, digit * 32 + 31
+  elseif cell.depth == BY_FINE then
+    floor, step = cell.floor, cell.high * 32 + digit
+  else
+    floor, step = log_bin_floor(cell.bin, digit, PRICE_UNIT), cell.step
+  end
+  cell.bound = walk.scorer.score(cell.fit, floor, step) + SLACK
+end
+
+local function enter(walk, cell)
+  if #cell.digits == 0 then return end
+  cell.at = 1
+  rebound(walk, cell)
+  heap_push(walk.heap, cell)
+end
+
+-- What a crowded intersection becomes: a cell walked by the next digit, or a sample.
+local function split_crowd(walk, cell, digit, key, scratch)
+  local held = temporary()
+  redis.call('RENAME', key, held)
+  local child = { key = held, fit = cell.fit, bin = cell.bin, floor = cell.floor }
+  if cell.depth == BY_LEVEL then
+    child.depth, child.high, child.digits = BY_FINE, digit, walk.fines
+    child.prefix = 'fine:' .. walk.strategy .. ':'
+  else
+    child.depth, child.step, child.digits, child.prefix = BY_EIGHTH, cell.high * 32 + digit, walk.eighths, 'price-fine:'
+  end
+  enter(walk, child)
+end
+
+-- Takes one intersection of the cell with the highest bound.
+local function take(walk, cell, scratch)
+  local digit = cell.digits[cell.at]
+  local term = P .. 'ix:' .. cell.prefix .. digit
+  if cell.depth == BY_LEVEL then
+    redis.call('BITOP', 'AND', scratch, cell.key, P .. 'ix:price:' .. cell.bin, term)
+  else
+    redis.call('BITOP', 'AND', scratch, cell.key, term)
+  end
+  cell.at = cell.at + 1
+  if cell.digits[cell.at] then
+    rebound(walk, cell)
+    heap_push(walk.heap, cell)
+  end
+  local first = redis.call('BITPOS', scratch, 1)
+  if first < 0 then return end
+  local count = redis.call('BITCOUNT', scratch)
+  if count > C.walk.crowd then
+    if cell.depth == BY_EIGHTH then return sample_crowd(walk, scratch, cell, digit) end
+    return split_crowd(walk, cell, digit, scratch)
+  end
+  local slots = { first }
+  collect_bits(scratch, first + 1, -1, count - 1, slots)
+  score_slots(walk, slots, cell.fit)
+end
+
+-- Splits `set` by how many of the m capabilities a miner has: classes m..1, each {key, fit}. By dynamic programming:
+-- at least j of the first i = at least j of the first i-1, or at least j-1 of them and the i-th (O'Neil & Quass 1997).
+local function fit_classes(set, capability_keys, asked)
+  if asked <= 1 then return { { key = set, fit = 1 } } end
+  local m = #capability_keys
+  local at_least = {}
+  for i, key in ipairs(capability_keys) do
+    for j = math.min(i, m), i == m and 2 or 1, -1 do
+      local from = j == 1 and set or at_least[j - 1]
+      local more = temporary()
+      redis.call('BITOP', 'AND', more, from, key)
+      if at_least[j] then redis.call('BITOP', 'OR', at_least[j], at_least[j], more) else at_least[j] = more end
+    end
+  end
+  at_least[1] = set
+  local classes = {}
+  for j = m, 1, -1 do
+    local key = at_least[j]
+    if at_least[j + 1] then
+      key = temporary()
+      redis.call('BITOP', 'XOR', key, at_least[j], at_least[j + 1])
+    end
+    if redis.call('BITPOS', key, 1) >= 0 then classes[#classes + 1] = { key = key, fit = j / asked } end
+  end
+  return classes
+end
+
+-- Walks one feasible set. `walk`: request, scorer, podium, k, now, start, slots, strategy, degraded, loose; counts are
+-- added to walk.read and walk.passed, and walk.truncated and walk.tied are set where they hold.
+local function walk_set(walk, set, size, capability_keys)
+  local classes = fit_classes(set, capability_keys, walk.request.capabilities)
+  if size <= C.walk.few then
+    for _, class in ipairs(classes) do
+      local slots = {}
+      collect_bits(class.key, 0, -1, size, slots)
+      if #slots > 0 then score_slots(walk, slots, class.fit) end
+    end
+    return true
+  end
+  walk.heap = {}
+  walk.fines = present_numbers('fine:' .. walk.strategy, 31, 0, -1)
+  walk.eighths = present_numbers('price-fine', 0, 7, 1)
+  local levels = present_numbers('level:' .. walk.strategy, 31, 0, -1)
+  local top_bin = walk.request.max_price and log_bin(walk.request.max_price, PRICE_UNIT) or TOP_BIN
+  for _, bin in ipairs(present_numbers('price', 0, top_bin, 1)) do
+    for _, class in ipairs(classes) do
+      enter(walk, { depth = BY_LEVEL, key = class.key, fit = class.fit, bin = bin, digits = levels,
+        floor = log_bin_floor(bin, 0, PRICE_UNIT), prefix = 'level:' .. walk.strategy .. ':' })
+    end
+  end
+  local scratch = temporary()
+  while #walk.heap > 0 do
+    local cell = heap_pop(walk.heap)
+    if walk.podium.beats(cell.bound) then break end
+    if walk.read >= C.walk.budget then
+      walk.truncated = true
+      break
+    end
+    take(walk, cell, scratch)
+  end
+  return false
+end

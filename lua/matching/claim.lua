@@ -1,0 +1,38 @@
+--[[ Claims places for a job on the first `count` of the given miners that still have one.
+
+KEYS[1]   shard prefix
+ARGV[1]   clock     ms, or '' for Redis TIME
+ARGV[2]   job_id
+ARGV[3]   ttl_ms
+ARGV[4]   count
+ARGV[5..] reservation_id, miner_id   best first
+
+RETURNS {'ok', {{reservation_id, until_ms}...}}
+]]
+--- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+--- @include "reservation"
+--- @include "remove"
+--- @include "due"
+
+local clock, job_id, ttl_ms, count = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local FIRST_PAIR, DUE_PER_CALL = 5, 16
+
+local now = clock_ms(clock)
+step_due(now, DUE_PER_CALL)
+local until_ms, claimed = now + ttl_ms, {}
+for i = FIRST_PAIR, #ARGV, 2 do
+  if #claimed == count then break end
+  local id, miner_id = ARGV[i], ARGV[i + 1]
+  -- The same claim again (a retry after a lost answer) is the first one, not a second place.
+  local state = redis.call('HGET', reservation_key(id), 'state')
+  if state == 'held' then
+    claimed[#claimed + 1] = { id, redis.call('HGET', reservation_key(id), 'until_ms') }
+  elseif hold_place(id, miner_id, job_id, until_ms, now) then
+    claimed[#claimed + 1] = { id, text_of(until_ms) }
+  end
+end
+return { 'ok', claimed }

@@ -1,0 +1,59 @@
+import type { ClauseCount, Explanation, Found } from './types.ts';
+
+/** Ratio of the logarithmic price bins (lua/include/terms.lua). */
+const BIN_RATIO = 1.25;
+const PRICE_UNIT = 1e-6;
+
+/** Upper edge of a price bin, tokens per 1,000 s; 0 for no bin (-1). The reference of price_norm without max_price. */
+export function priceBinTop(bin: number): number {
+  return bin < 0 ? 0 : PRICE_UNIT * BIN_RATIO ** bin;
+}
+
+/** Best first: online before degraded, then score, then the nearer to the job's starting slot, then id. */
+export function compareFound(a: Found, b: Found): number {
+  return (
+    Number(a.degraded) - Number(b.degraded) ||
+    b.score - a.score ||
+    a.distance - b.distance ||
+    (a.minerId < b.minerId ? -1 : 1)
+  );
+}
+
+function share(value: number): string {
+  const short = String(Math.round(value * 100) / 100);
+  return short.includes('.') ? short : `${short}.0`;
+}
+
+/** The parts of a score, each in [0, 1] and rounded to two decimals: `cap=1.0 • price=0.8 • latency=0.9 • trust=0.7 • load=0.5`. */
+export function explainParts(found: Found): string {
+  const parts = [
+    `cap=${share(found.capFit)}`,
+    `price=${share(found.priceNorm)}`,
+    `latency=${share(found.latencyNorm)}`,
+    `trust=${share(found.trust)}`,
+    `load=${share(found.loadNorm)}`,
+  ];
+  return `${parts.join(' • ')}${found.degraded ? ' • degraded: lease over, score halved' : ''}`;
+}
+
+const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
+/** One line on why nothing matched: what each clause leaves, and which clause alone is in the way. */
+export function explainNone(explanation: Explanation): string {
+  const { registered, available, clauses } = explanation;
+  if (registered === 0) return '0 of 0: no miner is registered';
+  if (available === 0) {
+    return `0 of ${registered}: none of the registered miners is available (busy, full or draining)`;
+  }
+  const nobody = clauses.filter((clause) => clause.have === 0);
+  const narrow = nobody.length > 0 ? nobody : clauses;
+  const counts = narrow.map((clause) => `${clause.clause} ${clause.have}`).join(', ');
+  const dropping = clauses.filter((clause) => clause.if_dropped > 0).sort(byGain);
+  const gains = dropping.map((clause) => `dropping ${clause.clause} gives ${clause.if_dropped}`).join(', ');
+  const why = gains === '' ? 'no single clause can be dropped to give any' : gains;
+  return `0 of ${plural(available, 'available miner')}: miners that satisfy each clause: ${counts}; ${why}`;
+}
+
+function byGain(a: ClauseCount, b: ClauseCount): number {
+  return b.if_dropped - a.if_dropped;
+}

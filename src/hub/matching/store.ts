@@ -1,0 +1,161 @@
+import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
+import { type CompiledRequest, compileRequest } from './compile.ts';
+import { compareFound, priceBinTop } from './score.ts';
+import type { ClauseCount, Explanation, Found, FoundSet, MatchInput } from './types.ts';
+
+/** How old the highest price of the pool may be before a match reads it again. */
+const PRICE_REFERENCE_TTL_MS = 3000;
+
+export interface MatchStoreOptions {
+  shards: number;
+  /** Names of the configured strategies, in the order in which the scripts know them. */
+  strategies: readonly string[];
+  /** Highest priced bin of the pool over all shards, -1 for none. */
+  highestPriceBin: () => Promise<number>;
+}
+
+type CandidateReply = [
+  minerId: string,
+  degraded: number,
+  score: string,
+  capFit: string,
+  priceNorm: string,
+  distance: string,
+  addr: string,
+  proto: string,
+  price: string,
+  etaMs: string,
+  latencyNorm: string,
+  trust: string,
+  queueLen: string,
+  reserved: string,
+  maxParallel: string,
+  state: string,
+];
+
+function foundOf(reply: CandidateReply, shard: number): Found {
+  const [
+    minerId,
+    degraded,
+    score,
+    capFit,
+    priceNorm,
+    distance,
+    addr,
+    proto,
+    price,
+    etaMs,
+    latencyNorm,
+    trust,
+  ] = reply;
+  const maxParallel = Number(reply[14]);
+  const free = Math.max(0, maxParallel - Number(reply[12]) - Number(reply[13]));
+  return {
+    minerId,
+    shard,
+    degraded: degraded === 1,
+    score: Number(score),
+    capFit: Number(capFit),
+    priceNorm: Number(priceNorm),
+    latencyNorm: Number(latencyNorm),
+    trust: Number(trust),
+    loadNorm: free / (maxParallel + 1),
+    distance: Number(distance),
+    addr,
+    proto,
+    price,
+    etaMs: etaMs === '' || etaMs === null ? null : Number(etaMs),
+  };
+}
+
+/** Typed callers of the match scripts. All shards are asked at once; each answer is exact, and so is the merge. */
+export class MatchStore {
+  readonly shards: number;
+  readonly strategies: readonly string[];
+  readonly #scripts: Scripts;
+  readonly #highestPriceBin: () => Promise<number>;
+  #reference: { value: Promise<number>; until: number } | undefined;
+
+  constructor(scripts: Scripts, options: MatchStoreOptions) {
+    this.#scripts = scripts;
+    this.#highestPriceBin = options.highestPriceBin;
+    this.shards = options.shards;
+    this.strategies = options.strategies;
+  }
+
+  /** The best `k` miners for a request. `strategy` is a position in `strategies`. Throws what Redis throws. */
+  async find(input: MatchInput, strategy: number, k: number): Promise<FoundSet> {
+    const request = compileRequest(input, strategy, k, await this.#priceReference());
+    const replies = await this.#onAllShards('matching/match', JSON.stringify(request));
+    const found = replies.flatMap((reply, shard) =>
+      (reply[6] as CandidateReply[]).map((c) => foundOf(c, shard)),
+    );
+    return {
+      candidates: found.sort(compareFound).slice(0, k),
+      feasible: sum(replies, 1),
+      truncated: sum(replies, 2) > 0,
+      loose: sum(replies, 3) > 0,
+      tied: sum(replies, 4) > 0,
+      recordsRead: sum(replies, 5),
+    };
+  }
+
+  /** Counts of the pool and per clause for a request. */
+  async explain(input: MatchInput, strategy: number): Promise<Explanation> {
+    const request = compileRequest(input, strategy, 1, await this.#priceReference());
+    const replies = await this.#onAllShards('matching/explain', JSON.stringify(request), '');
+    const clauses = new Map<string, ClauseCount>();
+    for (const reply of replies) {
+      for (const [clause, have, dropped] of reply[7] as [string, number, number][]) {
+        const known = clauses.get(clause) ?? { clause, have: 0, if_dropped: 0 };
+        clauses.set(clause, { clause, have: known.have + have, if_dropped: known.if_dropped + dropped });
+      }
+    }
+    return {
+      registered: sum(replies, 1),
+      online: sum(replies, 2),
+      degraded: sum(replies, 3),
+      available: sum(replies, 4),
+      matchable: sum(replies, 5),
+      feasible: sum(replies, 6),
+      clauses: [...clauses.values()],
+    };
+  }
+
+  /** Every clause that one miner fails; undefined when it is not in the registry. */
+  async failedClauses(
+    input: MatchInput,
+    strategy: number,
+    shard: number,
+    minerId: string,
+  ): Promise<string[] | undefined> {
+    const request: CompiledRequest = compileRequest(input, strategy, 1, await this.#priceReference());
+    const reply = await this.#scripts.run('matching/explain', shard, [JSON.stringify(request), minerId]);
+    const failed = reply[8] as string[] | null;
+    return failed ?? undefined;
+  }
+
+  /** Upper edge of the pool's highest priced bin, the same for all shards; at most a few seconds old. */
+  #priceReference(): Promise<number> {
+    const now = performance.now();
+    if (this.#reference === undefined || this.#reference.until < now) {
+      const value = this.#highestPriceBin().then(priceBinTop);
+      this.#reference = { value, until: now + PRICE_REFERENCE_TTL_MS };
+      // A failed read is the asker's error; the next one asks again.
+      value.catch(() => {
+        this.#reference = undefined;
+      });
+    }
+    return this.#reference.value;
+  }
+
+  #onAllShards(script: string, ...args: string[]): Promise<ScriptReply[]> {
+    return Promise.all(
+      Array.from({ length: this.shards }, (_, shard) => this.#scripts.run(script, shard, args)),
+    );
+  }
+}
+
+function sum(replies: readonly ScriptReply[], field: number): number {
+  return replies.reduce((total, reply) => total + Number(reply[field]), 0);
+}
