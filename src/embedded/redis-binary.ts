@@ -29,7 +29,7 @@ export interface FoundRedis extends RedisBinary {
 export async function findRedisBinary({ env, say }: RedisSearch): Promise<FoundRedis> {
   const rejected: string[] = [];
   for (const file of NAMES.flatMap((name) => findOnPath(name, env.PATH))) {
-    const version = await redisVersion({ file, libraries: [] });
+    const version = await versionOf(file, REDIS_VERSION);
     if (version !== undefined && version[0] >= MIN_REDIS_MAJOR)
       return { file, libraries: [], source: 'path' };
     rejected.push(`${file} is ${version === undefined ? 'broken' : `version ${version.join('.')}`}`);
@@ -40,11 +40,4 @@ export async function findRedisBinary({ env, say }: RedisSearch): Promise<FoundR
   throw new SetupError(
     `No Redis found: install redis-server or valkey-server (${MIN_REDIS_MAJOR}.0 or newer), or set REDIS_URL (${reasons})`,
   );
-}
-
-/** [major, minor] of a server binary; undefined when it does not run. */
-export function redisVersion(binary: RedisBinary): Promise<[number, number] | undefined> {
-  const env: NodeJS.ProcessEnv = { PATH: process.env.PATH };
-  if (binary.libraries.length > 0) env.LD_LIBRARY_PATH = binary.libraries.join(':');
-  return versionOf(binary.file, REDIS_VERSION, { env });
 }
