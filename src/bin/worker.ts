@@ -2,18 +2,15 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { MinerStore } from '../hub/miners/store.ts';
-import { scriptConstants } from '../hub/script-constants.ts';
+import { openDeps } from '../hub/deps.ts';
 import { hubTasks, journalLag } from '../hub/tasks.ts';
 import { type Config, loadConfig } from '../platform/config.ts';
-import { connectDatabase } from '../platform/db.ts';
 import { runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
-import { createMetrics, type Metrics } from '../platform/metrics.ts';
+import type { Metrics } from '../platform/metrics.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { startTasks, type TaskRunner } from '../platform/queues.ts';
 import { connectRedis, type RedisClient, whenReady } from '../platform/redis.ts';
-import { Scripts } from '../platform/scripts.ts';
 
 export interface RunningWorker extends Service {
   /** Where /livez and /metrics answer; undefined without WORKER_PORT. */
@@ -33,37 +30,16 @@ export async function startWorker(
   config: Config,
   log: Logger = createLogger(config.log_level, 'worker'),
 ): Promise<RunningWorker> {
-  const metrics = createMetrics();
-  const db = connectDatabase(config, 'poolhub-worker');
-  const redis = connect(config, log, 'poolhub-worker');
-  // BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here.
-  const queueRedis = connect(config, log, 'poolhub-worker-tasks', {
-    commandTimeout: undefined,
-    maxRetriesPerRequest: null,
-    enableOfflineQueue: true,
-    enableAutoPipelining: false,
-  });
-  const closers: (() => Promise<unknown> | void)[] = [
-    () => db.close(config.shutdown_timeout_sec * 500),
-    () => redis.disconnect(),
-    () => queueRedis.disconnect(),
-  ];
+  const opened = openDeps(config, log);
+  const { metrics, redis } = opened;
+  const queueRedis = connectQueues(config, log);
+  const closers: (() => unknown)[] = [() => opened.close(), () => queueRedis.disconnect()];
   const stop = once(async () => {
     for (const close of closers.reverse()) await close();
   });
   try {
     await whenReady(redis, REDIS_START_TIMEOUT_MS);
-    const scripts = new Scripts(redis, {
-      prefix: config.redis_prefix,
-      constants: scriptConstants(config),
-      observe: (script, durationMs, failed) => {
-        metrics.scriptDurationMs.observe({ script }, durationMs);
-        if (failed) metrics.scriptErrors.inc({ script });
-      },
-    });
-    const miners = new MinerStore(scripts, redis, { shards: config.redis_shards });
-    const migrated = untilDone(() => migrateDatabase(config.db_dsn));
-    const deps = { config, log, metrics, db, redis, scripts, miners, migrated };
+    const deps = { ...opened, migrated: untilDone(() => migrateDatabase(config.db_dsn)) };
     const runner = await startTasks(hubTasks(deps), queueRedis, config.redis_prefix, log);
     closers.push(() => stopRunner(runner, config.shutdown_timeout_sec * 1000, log));
     closers.push(watchSchedules(runner, queueRedis, log));
@@ -82,19 +58,20 @@ export async function startWorker(
   }
 }
 
-function connect(
-  config: Config,
-  log: Logger,
-  name: string,
-  extra: Parameters<typeof connectRedis>[2] = {},
-): RedisClient {
+/** BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here. */
+function connectQueues(config: Config, log: Logger): RedisClient {
   const target = {
     url: config.redis_url ?? '',
-    clusterNodes: config.redis_cluster_nodes.map(({ host, port }) => `${host}:${port}`),
+    clusterNodes: config.redis_cluster_nodes,
     commandTimeoutMs: config.redis_command_timeout_ms,
   };
-  const redis = connectRedis(target, name, extra);
-  redis.on('error', (error: Error) => log.warn({ err: error, connection: name }, 'Redis connection'));
+  const redis = connectRedis(target, 'pool-hub-tasks', {
+    commandTimeout: undefined,
+    maxRetriesPerRequest: null,
+    enableOfflineQueue: true,
+    enableAutoPipelining: false,
+  });
+  redis.on('error', (error: Error) => log.debug({ err: error }, 'task connection'));
   return redis;
 }
 
