@@ -4,6 +4,8 @@ import type { Logger } from '../platform/logger.ts';
 import { createMetrics, type Metrics } from '../platform/metrics.ts';
 import { connectRedis, type RedisClient } from '../platform/redis.ts';
 import { Scripts } from '../platform/scripts.ts';
+import { ReservationStore } from './matching/reservations.ts';
+import { MatchStore } from './matching/store.ts';
 import { MinerStore } from './miners/store.ts';
 import { scriptConstants } from './script-constants.ts';
 
@@ -15,6 +17,9 @@ export interface HubDeps {
   readonly redis: RedisClient;
   readonly scripts: Scripts;
   readonly miners: MinerStore;
+  readonly matching: MatchStore;
+  readonly reservations: ReservationStore;
+  readonly reservationMaxTtlMs: number;
   readonly db: Database;
 }
 
@@ -61,6 +66,12 @@ export function openDeps(
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   const miners = new MinerStore(scripts, redis, { shards: config.redis_shards });
+  const matching = new MatchStore(scripts, {
+    shards: config.redis_shards,
+    strategies: Object.keys(config.strategies),
+    highestPriceBin: async () => (await miners.stats()).highestPriceBin,
+  });
+  const reservations = new ReservationStore(scripts, redis, { shards: config.redis_shards });
   const db = connectDatabase(config, 'pool-hub');
   return {
     config,
@@ -69,6 +80,9 @@ export function openDeps(
     redis,
     scripts,
     miners,
+    matching,
+    reservations,
+    reservationMaxTtlMs: config.reservation_max_ttl_ms,
     db,
     async close() {
       redis.disconnect();

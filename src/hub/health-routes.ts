@@ -1,27 +1,11 @@
 import type { Hono } from 'hono';
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import type { AppEnv } from '../platform/app-env.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import { operation } from '../platform/openapi.ts';
 import type { HubDeps, HubState } from './deps.ts';
 import { createHealthCheck, type Health, VERSION } from './health.ts';
-
-const HealthAnswer = v.pipe(
-  v.object({
-    status: v.picklist(['ok', 'degraded', 'down']),
-    online_miners: v.nullable(v.number()),
-    miners_online: v.pipe(v.nullable(v.number()), v.description('the same as online_miners')),
-    avg_latency_ms: v.nullable(v.number()),
-    redis: v.picklist(['ok', 'down']),
-    postgres: v.picklist(['ok', 'down']),
-    version: v.string(),
-    uptime_sec: v.number(),
-  }),
-  v.metadata({ ref: 'HealthAnswer' }),
-);
-
-const Alive = v.object({ status: v.literal('ok') });
-const Readiness = v.object({ status: v.picklist(['ok', 'draining', 'down']) });
+import { HealthAnswer, ProbeAnswer } from './schema.ts';
 
 /** Health, liveness, readiness and metrics. Open to all, for watchers hold no secrets; bind to a private address. */
 export function healthRoutes(app: Hono<AppEnv>, deps: HubDeps, state: HubState): void {
@@ -41,7 +25,7 @@ export function healthRoutes(app: Hono<AppEnv>, deps: HubDeps, state: HubState):
 
   app.get(
     '/livez',
-    operation({ summary: 'The process runs', tag: 'Observing', auth: [], answers: { 200: Alive } }),
+    operation({ summary: 'The process runs', tag: 'Observing', auth: [], answers: { 200: ProbeAnswer } }),
     (c) => c.json({ status: 'ok' }),
   );
 
@@ -51,7 +35,7 @@ export function healthRoutes(app: Hono<AppEnv>, deps: HubDeps, state: HubState):
       summary: 'May be sent requests: 503 while draining or without Redis',
       tag: 'Observing',
       auth: [],
-      answers: { 200: Readiness, 503: Readiness },
+      answers: { 200: ProbeAnswer, 503: ProbeAnswer },
     }),
     async (c) => {
       if (state.draining) return c.json({ status: 'draining' }, 503);

@@ -1,4 +1,6 @@
+import { realpathSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { ConfigError } from './config.ts';
 import type { Logger } from './logger.ts';
 
@@ -35,6 +37,12 @@ export async function runMain(start: () => Promise<Service>, log: Logger, timeou
     log.fatal({ err: error }, 'uncaught error');
     void stop('uncaught error', 1);
   });
+}
+
+/** Whether a module is the program that was started, not a part of another one. */
+export function isMainModule(moduleUrl: string): boolean {
+  const program = process.argv[1];
+  return program !== undefined && realpathSync(program) === realpathSync(fileURLToPath(moduleUrl));
 }
 
 /** One clear line (or one per bad setting) for a start that failed. */

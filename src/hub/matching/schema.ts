@@ -100,3 +100,33 @@ export const MatchAnswer = v.pipe(
   }),
   v.metadata({ ref: 'MatchAnswer' }),
 );
+
+export const ExplainAnswer = v.pipe(
+  v.object({
+    job_id: v.string(),
+    registered: v.number(),
+    online: v.number(),
+    degraded: v.number(),
+    available: v.pipe(
+      v.number(),
+      v.description('online or degraded, with a free place, not busy or draining'),
+    ),
+    matchable: v.number(),
+    feasible: v.pipe(v.number(), v.description('miners that satisfy every clause')),
+    clauses: v.array(
+      v.object({
+        clause: v.string(),
+        have: v.pipe(v.number(), v.description('available miners that satisfy it')),
+        if_dropped: v.pipe(v.number(), v.description('that would match without this clause')),
+      }),
+    ),
+    explain: v.string(),
+    miner: v.optional(v.object({ miner_id: v.string(), fails: v.array(v.string()) })),
+  }),
+  v.metadata({ ref: 'ExplainAnswer' }),
+);
+
+export const ReservationAnswer = v.pipe(
+  v.object({ status: v.literal('ok'), reservation_id: v.string() }),
+  v.metadata({ ref: 'ReservationAnswer' }),
+);

@@ -196,7 +196,7 @@ export const ListQuery = body({
     v.minValue(1, 'must be at least 1'),
     v.maxValue(MAX_PAGE, `must be at most ${MAX_PAGE}`),
   ),
-  cursor: maybe(pattern(/^[A-Za-z0-9._:=-]{1,256}$/, 'must be a next_cursor')),
+  cursor: maybe(pattern(/^\d{1,4}\.\d{1,10}$/, 'must be a next_cursor')),
 });
 
 /** Values of a command are passed on as they are, so only their size is looked at. */
@@ -219,13 +219,17 @@ export const CommandRequest = v.pipe(
   v.metadata({ ref: 'CommandRequest' }),
 );
 
+/** Also of an existing day, which the format alone does not tell. */
+const Moment = v.pipe(
+  v.string(),
+  v.isoTimestamp('must be a time like 2026-01-31T12:00:00Z'),
+  v.check((text) => !Number.isNaN(Date.parse(text)), 'must be a time like 2026-01-31T12:00:00Z'),
+);
+
 export const PriceOverrideRequest = v.pipe(
   body({
     price: money(),
-    expires_at: v.pipe(
-      maybe(v.pipe(v.string(), v.isoTimestamp('must be a time like 2026-01-31T12:00:00Z'))),
-      v.description('when the override ends; never when left out'),
-    ),
+    expires_at: v.pipe(maybe(Moment), v.description('when the override ends; never when left out')),
   }),
   v.metadata({ ref: 'PriceOverrideRequest' }),
 );
