@@ -1,0 +1,44 @@
+import type * as v from 'valibot';
+import type * as admin from '../hub/admin/schema.ts';
+import type * as matching from '../hub/matching/schema.ts';
+import type * as miners from '../hub/miners/schema.ts';
+import type * as trust from '../hub/trust/schema.ts';
+
+export type RegisterRequest = v.InferInput<typeof miners.RegisterRequest>;
+export type RegisterAnswer = v.InferOutput<typeof miners.RegisterAnswer>;
+export type UpdateRequest = Omit<v.InferInput<typeof miners.UpdateRequest>, 'session_token'>;
+export type HeartbeatFrame = v.InferInput<typeof miners.HeartbeatFrame>;
+export type HeartbeatAnswer = v.InferOutput<typeof miners.HeartbeatAnswer>;
+export type LeaseAnswer = v.InferOutput<typeof miners.LeaseAnswer>;
+export type CommandRequest = v.InferInput<typeof miners.CommandRequest>;
+export type PendingCommand = v.InferOutput<typeof miners.PendingCommand>;
+export type PriceOverrideRequest = v.InferInput<typeof miners.PriceOverrideRequest>;
+export type ListQuery = v.InferInput<typeof miners.ListQuery>;
+
+export type MinerPage = v.InferOutput<typeof admin.MinerPage>;
+export type MinerDetail = v.InferOutput<typeof admin.MinerDetail>;
+export type KeyAnswer = v.InferOutput<typeof admin.KeyAnswer>;
+export type CommandAnswer = v.InferOutput<typeof admin.CommandAnswer>;
+
+export type MatchRequest = v.InferInput<typeof matching.MatchRequest>;
+export type MatchAnswer = v.InferOutput<typeof matching.MatchAnswer>;
+export type Candidate = MatchAnswer['candidates'][number];
+export type ExplainRequest = v.InferInput<typeof matching.ExplainRequest>;
+
+export type ExplainAnswer = v.InferOutput<typeof matching.ExplainAnswer>;
+
+export type FeedbackRequest = v.InferInput<typeof trust.FeedbackRequest>;
+export type FeedbackAnswer =
+  | v.InferOutput<typeof trust.FeedbackAnswer>
+  | v.InferOutput<typeof trust.FeedbackJournaled>;
+
+export interface HealthAnswer {
+  readonly status: 'ok' | 'degraded' | 'down';
+  readonly online_miners: number | null;
+  readonly miners_online: number | null;
+  readonly avg_latency_ms: number | null;
+  readonly redis: 'ok' | 'down';
+  readonly postgres: 'ok' | 'down';
+  readonly version: string;
+  readonly uptime_sec: number;
+}
