@@ -181,6 +181,7 @@ export const environment = v.object({
 
   MAX_BODY_BYTES: setting('Bytes of a request body', '262144', whole(1024, 16_777_216)),
   WS_MAX_FRAME_BYTES: setting('Bytes of a WebSocket frame', '16384', whole(1024, 1_048_576)),
+  WS_MAX_SOCKETS: setting('Open miner sockets of one hub', '25000', whole(1, 1_000_000)),
   RATE_LIMIT_REGISTER_PER_SEC: setting(
     'Registrations a second of one client address, with a burst of as much again',
     '5',
