@@ -90,7 +90,11 @@ test('every script says what it is for, takes and returns, and names its argumen
       assert.equal(argument.index, at + 1, `${where} is out of order`);
       if (argument.rest) {
         assert.equal(at, header.arguments.length - 1, `${where} is not the last`);
-        assert.match(file.text, new RegExp(`^local FIRST_\\w+ = ${argument.index}$`, 'm'), where);
+        assert.match(
+          file.text,
+          new RegExp(`^local FIRST_\\w+(?:, \\w+)* = ${argument.index}\\b`, 'm'),
+          where,
+        );
       } else if (!argument.unused) {
         const local = locals.get(argument.index);
         assert.ok(

@@ -97,12 +97,17 @@ async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Reco
 function explain(error: unknown): string | undefined {
   if (error instanceof SetupError) return error.message;
   if (error instanceof ConfigError) return `Bad settings: ${error.message.replaceAll('\n', '; ')}`;
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
-  const at = `${address ?? 'the address'}:${port ?? ''}`;
-  if (code === 'EADDRINUSE')
-    return `Port taken: something else listens on ${at}; set POOLHUB_PORT to another port`;
-  if (code === 'EADDRNOTAVAIL' || code === 'EACCES')
-    return `Cannot listen on ${at} (${code}): set POOLHUB_BIND and POOLHUB_PORT`;
+  const { code, syscall, address, port, path } = error as NodeJS.ErrnoException & {
+    address?: string;
+    port?: number;
+  };
+  if (code === 'EADDRINUSE') {
+    return `Port taken: something else listens on ${address}:${port}; set POOLHUB_PORT to another port`;
+  }
+  if (syscall === 'listen')
+    return `Cannot listen on ${address}:${port} (${code}): set POOLHUB_BIND and POOLHUB_PORT`;
+  if (code === 'EACCES' || code === 'EPERM')
+    return `Not allowed to use ${path} (${code}): is it another user's?`;
   return undefined;
 }
 

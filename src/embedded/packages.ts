@@ -15,7 +15,10 @@ const NEVER_UNPACK = /^(libc6|libc-bin|libgcc-s1|libcrypt1)$/;
 /** What a server links to; its other dependencies (users, init scripts) are not needed to run it. */
 const WORTH_UNPACKING = /^(redis|valkey|lib|lua-)/;
 
-type Unpacked = { binary: RedisBinary } | { reason: string };
+/** What `--version` of a server says; captures the major and the minor number. */
+export const REDIS_VERSION = /v=(\d+)\.(\d+)/;
+
+type Unpacked = { binary: RedisBinary; version: [number, number] } | { reason: string };
 
 /**
  * A Redis unpacked from the distribution's packages into `folder`, without root and without touching the system. What
@@ -27,7 +30,7 @@ export async function unpackedRedis(
   say: (line: string) => void,
 ): Promise<Unpacked> {
   const ready = await usable(folder);
-  if (ready !== undefined) return { binary: ready };
+  if (ready !== undefined) return ready;
   const aptGet = findOnPath('apt-get', env.PATH)[0];
   const aptCache = findOnPath('apt-cache', env.PATH)[0];
   const dpkg = findOnPath('dpkg', env.PATH)[0];
@@ -53,8 +56,7 @@ export async function unpackedRedis(
   } finally {
     await rm(work, { recursive: true, force: true });
   }
-  const binary = await usable(folder);
-  return binary === undefined ? { reason: 'the unpacked redis-server does not run here' } : { binary };
+  return (await usable(folder)) ?? { reason: 'the unpacked redis-server does not run here' };
 }
 
 interface Tools {
@@ -118,7 +120,7 @@ async function firstKnown(tools: Tools, aptOptions: string[]): Promise<string> {
 }
 
 /** The server in an unpacked tree, when it runs. */
-async function usable(root: string): Promise<RedisBinary | undefined> {
+async function usable(root: string): Promise<{ binary: RedisBinary; version: [number, number] } | undefined> {
   const file = SERVERS.map((name) => join(root, 'usr', 'bin', name)).find(isExecutable);
   if (file === undefined) return undefined;
   const libraries: string[] = [];
@@ -132,6 +134,6 @@ async function usable(root: string): Promise<RedisBinary | undefined> {
     }
   }
   const env = { PATH: process.env.PATH, LD_LIBRARY_PATH: libraries.join(':') };
-  const version = await versionOf(file, /v=(\d+)\.(\d+)/, { env });
-  return version === undefined ? undefined : { file, libraries };
+  const version = await versionOf(file, REDIS_VERSION, { env });
+  return version === undefined ? undefined : { binary: { file, libraries }, version };
 }

@@ -5,7 +5,7 @@ import { dirname, join, relative } from 'node:path';
 import { cacheFolder } from './folders.ts';
 import { findOnPath, isExecutable, versionOf } from './programs.ts';
 import { SetupError } from './setup-error.ts';
-import { canEnter, type Identity } from './unprivileged.ts';
+import { canEnter, type Identity, openFolder } from './unprivileged.ts';
 
 /** Oldest server that the project is meant for. */
 export const MIN_POSTGRES_MAJOR = 14;
@@ -18,7 +18,12 @@ export interface PostgresSearch {
   systemFolders?: string[];
   /** Path of a module's entry file; throws when it is not installed. */
   resolveModule?: (name: string) => string;
+  /** Folders that root shares with the user it runs Postgres as, where its own are closed to that user. */
+  sharedFolders?: { cache: string; state: string };
 }
+
+/** The places that the file system standard has for it. */
+export const SHARED_FOLDERS = { cache: '/var/cache/pool-hub', state: '/var/lib/pool-hub' };
 
 export interface PostgresBinary {
   /** Folder with initdb and postgres. */
@@ -106,7 +111,7 @@ async function binFromNpm(search: PostgresSearch, identity: Identity): Promise<s
   const bin = join(root, 'native', 'bin');
   if (linked && (await canEnter(bin, identity))) return bin;
   const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
-  const cache = await cacheFor(identity, search.env);
+  const cache = await cacheFor(identity, search);
   const copy = join(cache, `postgres-${version}-${process.arch}`);
   if (!existsSync(copy)) await copyBinaries(root, links, copy);
   return join(copy, 'native', 'bin');
@@ -117,14 +122,11 @@ interface Link {
   target: string;
 }
 
-async function cacheFor(identity: Identity, env: NodeJS.ProcessEnv): Promise<string> {
-  const own = cacheFolder(env);
-  await mkdir(own, { recursive: true, mode: 0o755 });
-  if (await canEnter(own, identity)) return own;
-  // Root's home is closed to others; this folder is the system's place for caches.
-  const shared = '/var/cache/pool-hub';
-  await mkdir(shared, { recursive: true, mode: 0o755 });
-  return shared;
+async function cacheFor(identity: Identity, search: PostgresSearch): Promise<string> {
+  const own = cacheFolder(search.env);
+  await mkdir(own, { recursive: true });
+  // Root's home is closed to others.
+  return (await canEnter(own, identity)) ? own : openFolder((search.sharedFolders ?? SHARED_FOLDERS).cache);
 }
 
 /** Copies under another name and renames, so that a copy that was cut short is never used. */

@@ -3,10 +3,15 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import postgres from 'postgres';
-import { findPostgresBinary, MIN_POSTGRES_MAJOR, type PostgresSearch } from './postgres-binary.ts';
+import {
+  findPostgresBinary,
+  MIN_POSTGRES_MAJOR,
+  type PostgresSearch,
+  SHARED_FOLDERS,
+} from './postgres-binary.ts';
 import { clusterMajor, type PostgresServer, startPostgresServer } from './postgres-server.ts';
 import { SetupError } from './setup-error.ts';
-import { canEnter, type Identity, postgresIdentity } from './unprivileged.ts';
+import { canEnter, type Identity, openFolder, postgresIdentity } from './unprivileged.ts';
 
 export interface PostgresStore {
   dsn: string;
@@ -47,7 +52,7 @@ export async function privatePostgres(options: PostgresStoreOptions): Promise<Pr
   const folder =
     options.dataDir === undefined
       ? await temporaryFolder(identity)
-      : await keptFolder(options.dataDir, identity);
+      : await keptFolder(options.dataDir, identity, options);
   const discard = async () => {
     if (temporary) await rm(folder, { recursive: true, force: true });
   };
@@ -68,15 +73,13 @@ export async function privatePostgres(options: PostgresStoreOptions): Promise<Pr
   }
 }
 
-/** The wanted folder, or, where the unprivileged user cannot get at it, one of its own for it under /var/lib. */
-async function keptFolder(wanted: string, identity: Identity): Promise<string> {
+/** The wanted folder, or, where the unprivileged user cannot get at it, one for it among the shared ones. */
+async function keptFolder(wanted: string, identity: Identity, search: PostgresSearch): Promise<string> {
   const parent = dirname(wanted);
   await mkdir(parent, { recursive: true });
   if (await canEnter(parent, identity)) return wanted;
   const name = createHash('sha256').update(wanted).digest('hex').slice(0, 16);
-  const base = '/var/lib/pool-hub';
-  await mkdir(base, { recursive: true, mode: 0o755 });
-  return join(base, name);
+  return join(await openFolder((search.sharedFolders ?? SHARED_FOLDERS).state), name);
 }
 
 async function temporaryFolder(identity: Identity): Promise<string> {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { cacheFolder } from './folders.ts';
-import { unpackedRedis } from './packages.ts';
+import { REDIS_VERSION, unpackedRedis } from './packages.ts';
 import { findOnPath, versionOf } from './programs.ts';
 import type { RedisBinary } from './redis-server.ts';
 import { SetupError } from './setup-error.ts';
@@ -9,7 +9,6 @@ import { SetupError } from './setup-error.ts';
 export const MIN_REDIS_MAJOR = 7;
 
 const NAMES = ['redis-server', 'valkey-server'];
-const REDIS_VERSION = /v=(\d+)\.(\d+)/;
 
 export interface RedisSearch {
   env: NodeJS.ProcessEnv;
@@ -35,9 +34,10 @@ export async function findRedisBinary({ env, say }: RedisSearch): Promise<FoundR
     rejected.push(`${file} is ${version === undefined ? 'broken' : `version ${version.join('.')}`}`);
   }
   const unpacked = await unpackedRedis(join(cacheFolder(env), 'redis'), env, say);
-  if ('binary' in unpacked) return { ...unpacked.binary, source: 'packages' };
-  const reasons = [...rejected, unpacked.reason].join('; ');
+  if ('reason' in unpacked) rejected.push(unpacked.reason);
+  else if (unpacked.version[0] >= MIN_REDIS_MAJOR) return { ...unpacked.binary, source: 'packages' };
+  else rejected.push(`the distribution has version ${unpacked.version.join('.')}`);
   throw new SetupError(
-    `No Redis found: install redis-server or valkey-server (${MIN_REDIS_MAJOR}.0 or newer), or set REDIS_URL (${reasons})`,
+    `No Redis found: install redis-server or valkey-server (${MIN_REDIS_MAJOR}.0 or newer), or set REDIS_URL (${rejected.join('; ')})`,
   );
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { outputOf, type RunAs } from './programs.ts';
 import { SetupError } from './setup-error.ts';
 
@@ -30,4 +30,11 @@ export async function canEnter(folder: string, identity: Identity): Promise<bool
     () => true,
     () => false,
   );
+}
+
+/** Makes a folder that everybody can enter, whatever the umask, and only we can change. @returns its path */
+export async function openFolder(folder: string): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  await chmod(folder, 0o755);
+  return folder;
 }
