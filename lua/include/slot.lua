@@ -1,6 +1,6 @@
 -- Slots: which miner lives at one, and a new one for a newcomer.
 
--- The lowest slots that were given back go first, so that the bitmaps stay short.
+-- Slots that were given back go first, so that the bitmaps stay short.
 local function take_slot()
   local slot = redis.call('LPOP', P .. 'slots:free')
   return slot or text_of(redis.call('INCR', P .. 'slots:next') - 1)

@@ -10,6 +10,7 @@ RETURNS {'ok', now (ms), {{fields and values of the hash}, holder (id in the rec
 --- @include "base"
 --- @include "record"
 
+local clock = ARGV[1]
 local FIRST_GROUP = 2
 
 local function or_empty(reply)
@@ -22,7 +23,7 @@ local function bits_of(slot, from, count)
   return table.concat(digits)
 end
 
-local now = clock_ms(ARGV[1])
+local now = clock_ms(clock)
 local found, at = {}, FIRST_GROUP
 while at <= #ARGV do
   local miner_id, slot, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])

@@ -15,11 +15,12 @@ RETURNS {'ok', miners written}
 --- @include "remove"
 --- @include "slot"
 
+local clock = ARGV[1]
 local FIRST_ID = 2
 local BINS = AT_STEPS - 1 + #C.strategies
 local ANY = '?' -- differs from every stored value, so that settle writes
 
-local now = clock_ms(ARGV[1])
+local now = clock_ms(clock)
 
 -- A bit that is there is not counted twice.
 local function ensure_term(slot, term)

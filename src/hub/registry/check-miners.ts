@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import type { MinerHash } from '../miners/types.ts';
+import { batches } from './census.ts';
+import type { Difference, DifferenceKind, Registry } from './difference.ts';
+import { derive, possiblePrices, recordOf, termsOf, wrongBins } from './expected.ts';
+import { SlotSet } from './slot-set.ts';
+import { PER_CALL, type Probed } from './store.ts';
+
+/** What the miners of a shard imply together, as seen while they were checked. */
+export interface Seen {
+  readonly owners: Map<number, string>;
+  readonly members: Map<string, SlotSet>;
+}
+
+/** A miner that changes its terms this often between two reads is left to the next run. */
+const MAX_READS = 8;
+/** What counts for a miner whose latency is unknown. */
+const UNKNOWN_LATENCY_NORM = '0.5';
+
+/**
+ * Checks each miner against all that is kept of it. The state of a miner is read at one instant, so a registry at work gives no false
+ * differences. What is seen goes to `seen`.
+ */
+export async function* checkMiners(
+  registry: Registry,
+  shard: number,
+  minerIds: readonly string[],
+  seen: Seen,
+): AsyncGenerator<Difference> {
+  for (const batch of batches(minerIds, PER_CALL.probe)) {
+    for (const [minerId, probed, terms] of await readMiners(registry, shard, batch)) {
+      yield* checkSlot(shard, minerId, Number(probed.hash.slot), terms, seen);
+      for (const [kind, detail] of compare(registry, minerId, probed, terms)) {
+        yield { kind, shard, subject: minerId, detail, mend: { by: 'reindex', minerId } };
+      }
+    }
+  }
+}
+
+function* checkSlot(
+  shard: number,
+  minerId: string,
+  slot: number,
+  terms: readonly string[],
+  seen: Seen,
+): Generator<Difference> {
+  const owner = seen.owners.get(slot);
+  if (owner !== undefined) {
+    const detail = `slot ${slot} is also that of ${owner}`;
+    yield { kind: 'shared slot', shard, subject: minerId, detail, mend: { by: 'reindex', minerId } };
+    return;
+  }
+  seen.owners.set(slot, minerId);
+  for (const term of terms) {
+    let members = seen.members.get(term);
+    if (members === undefined) {
+      members = new SlotSet();
+      seen.members.set(term, members);
+    }
+    members.add(slot);
+  }
+}
+
+type Read = [minerId: string, probed: Probed, terms: readonly string[]];
+
+/** Reads miners with the bits of their terms; those that are gone, or have no slot, are left out. */
+async function readMiners(registry: Registry, shard: number, minerIds: readonly string[]): Promise<Read[]> {
+  const { store } = registry;
+  const hashes = await Promise.all(
+    minerIds.map((id) => store.redis.hgetall(store.key(shard, `miner:${id}`))),
+  );
+  let waiting = minerIds.map((minerId, i) => ({ minerId, hash: hashes[i] as MinerHash }));
+  const found: Read[] = [];
+  for (let reads = 0; waiting.length > 0 && reads < MAX_READS; reads++) {
+    const asks = waiting
+      .filter(({ hash }) => hash.slot !== undefined)
+      .map(({ minerId, hash }) => ({
+        minerId,
+        slot: hash.slot as string,
+        terms: [...termsOf(hash, registry.strategies)],
+      }));
+    const answers = asks.length === 0 ? [] : await store.probe(shard, asks);
+    waiting = [];
+    for (const [i, probed] of answers.entries()) {
+      const { minerId, slot, terms } = asks[i] as (typeof asks)[number];
+      const now = termsOf(probed.hash, registry.strategies);
+      const same =
+        probed.hash.slot === slot && now.size === terms.length && terms.every((term) => now.has(term));
+      if (same) found.push([minerId, probed, terms]);
+      else if (probed.hash.slot !== undefined) waiting.push({ minerId, hash: probed.hash });
+    }
+  }
+  return found;
+}
+
+type Finding = [kind: DifferenceKind, detail: string];
+
+function compare(registry: Registry, minerId: string, probed: Probed, terms: readonly string[]): Finding[] {
+  const { hash } = probed;
+  const derived = derive(hash, registry.strategies);
+  const findings: Finding[] = [];
+  const expect = (kind: DifferenceKind, holds: boolean, detail: string) => {
+    if (!holds) findings.push([kind, detail]);
+  };
+  const field = (name: string, value: string) =>
+    expect('wrong field', (hash[name] ?? '') === value, `${name} is ${hash[name]}, should be ${value}`);
+
+  const prices = possiblePrices(hash, probed.nowMs);
+  expect(
+    'wrong field',
+    prices.includes(derived.price),
+    `price is ${hash.price}, should be ${prices.join(' or ')}`,
+  );
+  field('latency_ms', derived.latencyMs === null ? '' : String(derived.latencyMs));
+  field('eta_ms', derived.etaMs === null ? '' : String(derived.etaMs));
+  if (derived.latencyMs === null) field('latency_norm', UNKNOWN_LATENCY_NORM);
+  const wrong = wrongBins(hash, derived);
+  expect('wrong field', wrong.length === 0, `bins ${hash.bins} are wrong in ${wrong.join(', ')}`);
+
+  const expectedSha1 = createHash('sha1')
+    .update(recordOf(minerId, hash, derived))
+    .digest('hex');
+  expect('wrong record', probed.recordSha1 === expectedSha1, `slot ${hash.slot}`);
+  for (const [i, term] of terms.entries())
+    expect('lost bit', probed.bits[i] === '1', `ix:${term} slot ${hash.slot}`);
+
+  expect('wrong entry', sameNumber(probed.price, hash.price), `prices has ${probed.price}`);
+  expect('wrong entry', sameNumber(probed.eta, hash.eta_ms), `etas has ${probed.eta}`);
+  const ends = (hash.price_override ?? '') === '' ? '' : hash.price_override_until_ms;
+  expect('wrong entry', sameNumber(probed.override, ends), `overrides has ${probed.override}`);
+  findings.push(...compareLease(registry, probed));
+  return findings;
+}
+
+function compareLease(registry: Registry, { hash, lease }: Probed): Finding[] {
+  const online = hash.state === 'online';
+  const step = Number(hash.lease_until_ms) + (online ? 0 : registry.graceMs);
+  // The removal of a degraded miner may be held back.
+  const holds = lease !== '' && (online ? Number(lease) === step : Number(lease) >= step);
+  const findings: Finding[] = [];
+  if (!holds) findings.push(['wrong entry', `leases has ${lease}, should be ${step}`]);
+  if (Number(hash.next_step_ms) !== step)
+    findings.push(['wrong field', `next_step_ms is ${hash.next_step_ms}`]);
+  return findings;
+}
+
+function sameNumber(entry: string, text: string | undefined): boolean {
+  if (text === undefined || text === '') return entry === '';
+  return entry !== '' && Number(entry) === Number(text);
+}
