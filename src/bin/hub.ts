@@ -4,11 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createHubApp } from '../hub/app.ts';
 import { startBeacon } from '../hub/beacon.ts';
 import { type HubDeps, type HubState, openDeps } from '../hub/deps.ts';
+import { HEARTBEAT_PATH, MinerSockets } from '../hub/miners/socket.ts';
 import { type Config, loadConfig } from '../platform/config.ts';
 import { createHttpServer, listen } from '../platform/http.ts';
 import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
 import { whenReady } from '../platform/redis.ts';
+import { routeUpgrades } from '../platform/upgrade.ts';
 
 /** A hub that listens. */
 export interface RunningHub extends Service {
@@ -31,6 +33,8 @@ export async function startHub(
   const deps = openDeps(config, log);
   const state: HubState = { draining: false };
   const server = createHttpServer(createHubApp(deps, state));
+  const sockets = new MinerSockets(deps);
+  routeUpgrades(server, { [HEARTBEAT_PATH]: sockets.upgrade });
   try {
     await waitForRedis(deps);
     const url = await listen(server, config.poolhub_bind, config.poolhub_port);
@@ -40,11 +44,12 @@ export async function startHub(
     return {
       url,
       stop() {
-        stopped ??= stop({ deps, state, server, stopBeacon });
+        stopped ??= stop({ deps, state, server, sockets, stopBeacon });
         return stopped;
       },
     };
   } catch (error) {
+    await sockets.stop();
     await deps.close();
     throw error;
   }
@@ -54,20 +59,21 @@ interface Parts {
   readonly deps: HubDeps & { close(): Promise<void> };
   readonly state: HubState;
   readonly server: Server;
+  readonly sockets: MinerSockets;
   readonly stopBeacon: () => void;
 }
 
 /**
  * Readiness says no first, and requests are still served for SHUTDOWN_DRAIN_MS, so that load balancers turn away before anybody is refused. Then
- * the listener closes, requests in flight finish, and the stores are let go.
+ * the listener closes, sockets get 1012, requests in flight finish, and the stores are let go.
  */
-async function stop({ deps, state, server, stopBeacon }: Parts): Promise<void> {
+async function stop({ deps, state, server, sockets, stopBeacon }: Parts): Promise<void> {
   state.draining = true;
   await sleep(deps.config.shutdown_drain_ms);
   stopBeacon();
   const closed = once(server, 'close');
   server.close();
-  await closed;
+  await Promise.all([closed, sockets.stop()]);
   await deps.close();
 }
 
