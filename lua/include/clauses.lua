@@ -2,23 +2,30 @@
 -- may}, empty = true when nothing can satisfy it, loose = true when a limit cut a crowded bin and only the record can
 -- tell}. Matching and explaining both build them here.
 
-local function term_counts(terms)
-  if #terms == 0 then return {} end
-  return redis.call('HMGET', TERMS, unpack(terms))
-end
-
 -- Bitmap keys of those terms that somebody carries.
 local function present_keys(terms)
   local out = {}
-  for i, count in ipairs(term_counts(terms)) do
+  if #terms == 0 then return out end
+  for i, count in ipairs(redis.call('HMGET', TERMS, unpack(terms))) do
     if count then out[#out + 1] = P .. 'ix:' .. terms[i] end
   end
   return out
 end
 
-local function numbered(name, from, to)
+-- Numbers of a family that somebody carries, from `from` up to `to`, ascending.
+local function present_numbers(family, from, to)
   local out = {}
-  for n = from, to do out[#out + 1] = name .. ':' .. n end
+  for _, text in ipairs(redis.call('HKEYS', P .. 'count:' .. family)) do
+    local number = tonumber(text)
+    if number >= from and number <= to then out[#out + 1] = number end
+  end
+  table.sort(out)
+  return out
+end
+
+local function number_keys(family, from, to)
+  local out = present_numbers(family, from, to)
+  for i, number in ipairs(out) do out[i] = P .. 'ix:' .. family .. ':' .. number end
   return out
 end
 
@@ -41,10 +48,10 @@ end
 local function size_clause(name, term, minimum)
   local whole = size_bin(minimum)
   local high, low = math.floor(whole / 64), whole % 64
-  local keys = present_keys(numbered(term .. '-hi', high + 1, 63))
-  local same = present_keys({ term .. '-hi:' .. high })
+  local keys = number_keys(term .. '-hi', high + 1, 63)
+  local same = number_keys(term .. '-hi', high, high)
   if #same > 0 then
-    local lows = union(present_keys(numbered(term .. '-lo', low, 63)))
+    local lows = union(number_keys(term .. '-lo', low, 63))
     if lows then keys[#keys + 1] = intersection({ same[1], lows }) end
   end
   local clause = needing(name, union(keys))
@@ -77,14 +84,14 @@ end
 local function limit_clause(name, term, fine, zset, unit, limit)
   local bin, eighth = log_bin(limit, unit)
   local fails = temporary()
-  local keys = present_keys(numbered(term, bin + 1, TOP_BIN))
-  local cut = present_keys({ term .. ':' .. bin })[1]
+  local keys = number_keys(term, bin + 1, TOP_BIN)
+  local cut = number_keys(term, bin, bin)[1]
   local floor, ceiling = log_bin_floor(bin, 0, unit), log_bin_floor(bin + 1, 0, unit)
   if bin == TOP_BIN then ceiling = '+inf' end
   if cut and fine and bin > 0 and bin < TOP_BIN then
-    local higher = union(present_keys(numbered(fine, eighth + 1, 7)))
+    local higher = union(number_keys(fine, eighth + 1, 7))
     if higher then keys[#keys + 1] = intersection({ cut, higher }) end
-    local same = present_keys({ fine .. ':' .. eighth })[1]
+    local same = number_keys(fine, eighth, eighth)[1]
     cut = same and intersection({ cut, same })
     floor, ceiling = log_bin_floor(bin, eighth, unit), log_bin_floor(bin, eighth + 1, unit)
   end

@@ -1,5 +1,5 @@
--- What time has made due: leases, reservations, price overrides. Every match and heartbeat takes a few steps first,
--- as Redis expires keys, so the registry stays right with no worker running; the reaper takes more.
+-- What time has made due: leases, reservations, price overrides. Every match and claim takes a few steps first, as
+-- Redis expires keys, and every beacon of a hub some more, so the registry stays right with no worker running.
 local HOLD_MS = 5000 -- a removal held back is looked at again after this long
 local WINDOW_MS = 60000
 
@@ -50,8 +50,7 @@ local function step_lease(id, now)
   end
   if miner.state == 'online' then
     miner.state = 'degraded'
-    miner.next_step_ms = tonumber(miner.lease_until_ms) + C.grace_ms
-    redis.call('ZADD', P .. 'leases', miner.next_step_ms, id)
+    redis.call('ZADD', P .. 'leases', tonumber(miner.lease_until_ms) + C.grace_ms, id)
     settle(miner, now)
     return 'degraded'
   end
@@ -69,10 +68,13 @@ end
 
 local function step_overrides(now, limit)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'overrides', '-inf', now, 'LIMIT', 0, limit)) do
-    redis.call('ZREM', P .. 'overrides', id)
-    redis.call('HDEL', miner_key(id), 'price_override', 'price_override_until_ms')
-    local miner = load_miner(id)
-    if miner then settle(miner, now) end
+    local miner, pricing = load_miner(id), load_pricing(id)
+    set_override(id, pricing, '', '')
+    if miner then
+      store_pricing(id, pricing)
+      apply_pricing(miner, pricing, now)
+      settle(miner, now)
+    end
   end
 end
 

@@ -1,31 +1,62 @@
--- Writing the index: bitmaps `ix:<term>`, their counts in `terms`, and the latency histograms.
+-- Writing the index: bitmaps `ix:<term>`, their counts (`terms`; `count:<family>` for numbers), and the histograms.
 local TERMS = P .. 'terms'
 
-local function add_term(slot, term)
+-- Sets or clears a slot in the bitmap of a term, and counts it. A term that nobody carries any more is deleted, so that
+-- memory follows the fleet that is there.
+local function add_counted(slot, term, counts, field)
   redis.call('SETBIT', P .. 'ix:' .. term, slot, 1)
-  redis.call('HINCRBY', TERMS, term, 1)
+  redis.call('HINCRBY', counts, field, 1)
 end
 
--- A term that nobody carries any more is deleted, so that memory follows the fleet that is there.
-local function drop_term(slot, term)
-  if redis.call('HINCRBY', TERMS, term, -1) > 0 then
+local function drop_counted(slot, term, counts, field)
+  if redis.call('HINCRBY', counts, field, -1) > 0 then
     redis.call('SETBIT', P .. 'ix:' .. term, slot, 0)
   else
-    redis.call('HDEL', TERMS, term)
+    redis.call('HDEL', counts, field)
     redis.call('DEL', P .. 'ix:' .. term)
   end
 end
 
-local function swap_term(slot, old, new)
+local function swap_number(slot, family, old, new)
   if old == new then return end
-  if old then drop_term(slot, old) end
-  if new then add_term(slot, new) end
+  local counts = P .. 'count:' .. family
+  if old and old >= 0 then drop_counted(slot, family .. ':' .. old, counts, old) end
+  if new and new >= 0 then add_counted(slot, family .. ':' .. new, counts, new) end
+end
+
+local function swap_flag(slot, terms, old, new)
+  local was, is = terms[old], terms[new]
+  if was then drop_counted(slot, was, TERMS, was) end
+  if is then add_counted(slot, is, TERMS, is) end
 end
 
 local function count_latency(region, bucket, by)
-  if bucket < 0 then return end
-  if redis.call('HINCRBY', P .. 'latency:' .. region, bucket, by) <= 0 then
+  if bucket and bucket >= 0 and redis.call('HINCRBY', P .. 'latency:' .. region, bucket, by) <= 0 then
     redis.call('HDEL', P .. 'latency:' .. region, bucket)
+  end
+end
+
+local function high_digit(step)
+  return step and math.floor(step / 32)
+end
+
+local function low_digit(step)
+  return step and step % 32
+end
+
+-- Moves one position of a slot's bins; nil stands for "not in the index".
+local function move_bin(slot, region, position, old, new)
+  if position >= AT_STEPS then
+    local name = C.strategies[position - AT_STEPS + 1].name
+    swap_number(slot, 'level:' .. name, high_digit(old), high_digit(new))
+    swap_number(slot, 'fine:' .. name, low_digit(old), low_digit(new))
+  elseif position == AT_LATENCY then
+    count_latency(region, old, -1)
+    count_latency(region, new, 1)
+  elseif FAMILIES[position] then
+    swap_number(slot, FAMILIES[position], old, new)
+  else
+    swap_flag(slot, FLAGS[position], old or 0, new or 0)
   end
 end
 
@@ -34,25 +65,17 @@ local function move_bins(slot, region, old, new)
   local position = 0
   for text in string.gmatch(old, '[^,]+') do
     position = position + 1
-    local was, is = tonumber(text), new[position]
-    if was ~= is then
-      local was_a, was_b = bin_terms(position, was)
-      local is_a, is_b
-      if is then is_a, is_b = bin_terms(position, is) end
-      swap_term(slot, was_a, is_a)
-      swap_term(slot, was_b, is_b)
-      if position == AT_LATENCY then
-        count_latency(region, was, -1)
-        if is then count_latency(region, is, 1) end
-      end
-    end
+    local was = tonumber(text)
+    if was ~= new[position] then move_bin(slot, region, position, was, new[position]) end
   end
-  for added = position + 1, #new do
-    local a, b = bin_terms(added, new[added])
-    swap_term(slot, nil, a)
-    swap_term(slot, nil, b)
-    if added == AT_LATENCY then count_latency(region, new[added], 1) end
-  end
+  for added = position + 1, #new do move_bin(slot, region, added, nil, new[added]) end
+end
+
+-- Where a static term is counted: sizes are numbers of a family, everything else is a field of `terms`.
+local function counter_of(term)
+  local family, number = string.match(term, '^(v?ram%-[hl][io]):(%d+)$')
+  if family then return P .. 'count:' .. family, number end
+  return TERMS, term
 end
 
 -- Moves a slot from the static terms `old` to `new` (lists without duplicates).
@@ -62,10 +85,10 @@ local function move_static(slot, old, new)
   local had = {}
   for _, term in ipairs(old) do
     had[term] = true
-    if not keep[term] then drop_term(slot, term) end
+    if not keep[term] then drop_counted(slot, term, counter_of(term)) end
   end
   for _, term in ipairs(new) do
-    if not had[term] then add_term(slot, term) end
+    if not had[term] then add_counted(slot, term, counter_of(term)) end
   end
 end
 

@@ -19,7 +19,6 @@ local function grant_lease(miner, now)
   local next_beat = math.floor(interval * (1 + JITTER * turn))
   miner.state = 'online'
   miner.lease_until_ms = now + lease
-  miner.next_step_ms = now + lease
   redis.call('ZADD', P .. 'leases', now + lease, miner.id)
   return next_beat
 end

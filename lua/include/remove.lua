@@ -23,8 +23,8 @@ end
 local function remove_miner(miner, now, reason)
   local slot = miner.slot
   move_static(slot, static_terms(stored_profile(miner.id)), {})
-  move_bins(slot, miner.region, miner.was.bins or '', {})
-  count_mean_latency(miner.was.state == 'online' and miner.was.latency_ms or '', '')
+  move_bins(slot, miner.region, miner.indexed.bins, {})
+  count_mean_latency(miner.indexed.state == 'online' and miner.indexed.latency_ms or '', '')
   redis.call('HDEL', P .. 'records', slot)
   redis.call('ZREM', P .. 'prices', slot)
   redis.call('ZREM', P .. 'etas', slot)

@@ -1,5 +1,6 @@
 -- Index terms of a miner, computed from its attributes. Pure: no Redis call in here.
--- Static terms follow from the profile; the bins (a short list of small integers) stand for the terms that move
+-- Terms with a number (price bins, digits of steps and sizes) belong to a family, and are counted apart, so that a
+-- match can ask which numbers are there. Static terms follow from the profile; the bins (a short list of small integers) stand for the terms that move
 -- with heartbeats, claims and feedback, and are kept in the miner's hash as text, so that an unchanged beat costs
 -- one comparison and a changed one touches only what moved.
 local LOG_RATIO = math.log(1.25)
@@ -69,18 +70,10 @@ local function static_terms(profile)
   return out
 end
 
--- Terms that a value at one position of the bins stands for: one, two (the digits of a step) or none.
-local function bin_terms(position, value)
-  if position == AT_MATCH then return value == 1 and 'on' or value == 2 and 'degraded' or nil end
-  if position == AT_STATE then return value == 1 and 'state:online' or value == 2 and 'state:degraded' or nil end
-  if position == AT_BUSY then return value == 1 and 'busy' or nil end
-  if position == AT_DRAINING then return value == 1 and 'draining' or nil end
-  if position == AT_FULL then return value == 1 and 'full' or nil end
-  if value < 0 then return nil end
-  if position == AT_PRICE then return 'price:' .. value end
-  if position == AT_FINE then return 'price-fine:' .. value end
-  if position == AT_ETA then return 'eta:' .. value end
-  if position == AT_LATENCY then return nil end -- counted in the region's histogram instead
-  local name = C.strategies[position - AT_STEPS + 1].name
-  return 'level:' .. name .. ':' .. math.floor(value / 32), 'fine:' .. name .. ':' .. value % 32
-end
+-- What a value at one position of the bins stands for: a flag term, or a number of a family (`price` 61 is the term
+-- `price:61`), or nothing. Steps have two digits, of the families level and fine.
+local FAMILIES = { [AT_PRICE] = 'price', [AT_FINE] = 'price-fine', [AT_ETA] = 'eta' }
+local FLAGS = {
+  [AT_MATCH] = { 'on', 'degraded' }, [AT_STATE] = { 'state:online', 'state:degraded' }, [AT_BUSY] = { 'busy' },
+  [AT_DRAINING] = { 'draining' }, [AT_FULL] = { 'full' },
+}

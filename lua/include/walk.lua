@@ -1,6 +1,6 @@
 -- The exact top K of a feasible set (matching.md, "The walk"): cells of (share of capabilities, price bin) are taken
--- by the highest score they could still hold, each a level of the static score at a time; only miners in cells that
--- can still win are read. Stopping when K miners beat every bound left is the threshold algorithm's rule
+-- by the highest score they could still hold: a small one is read, a large one is walked a level of the static score
+-- at a time, then by the level's finer digit, then by an eighth of the price bin. Only cells that can still win are read. Stopping when K miners beat every bound left is the threshold algorithm's rule
 -- (Fagin, Lotem, Naor 2001), hence exact.
 local SLACK = 1e-9 -- bounds lie this much above, so that rounding never hides a winner
 
@@ -66,20 +66,6 @@ local function heap_pop(heap)
   return top
 end
 
--- Numbers n in from..to (step by) whose term `name:n` somebody carries.
-local function present_numbers(name, from, to, by)
-  local numbers, terms = {}, {}
-  for n = from, to, by do
-    numbers[#numbers + 1] = n
-    terms[#terms + 1] = name .. ':' .. n
-  end
-  local out = {}
-  for i, count in ipairs(term_counts(terms)) do
-    if count then out[#out + 1] = numbers[i] end
-  end
-  return out
-end
-
 -- Reads the records of slots and offers those that pass the exact checks.
 local function score_slots(walk, slots, fit)
   for from = 1, #slots, 1000 do
@@ -127,64 +113,70 @@ local function sample_crowd(walk, key, cell, eighth)
   score_slots(walk, slots, cell.fit)
 end
 
--- Depth of a cell: which digit its next intersection uses.
-local BY_LEVEL, BY_FINE, BY_EIGHTH = 1, 2, 3
+-- Depth of a cell: what its next intersection is with.
+local BY_BIN, BY_LEVEL, BY_FINE, BY_EIGHTH = 1, 2, 3, 4
 
 -- The bound of a cell: fit, the lowest price, the highest step that its next intersection can hold.
 local function rebound(walk, cell)
-  local digit = cell.digits[cell.at]
-  local floor, step
+  local floor, step = cell.floor, walk.top_step
   if cell.depth == BY_LEVEL then
-    floor, step = cell.floor, digit * 32 + 31
+    step = cell.digits[cell.at] * 32 + 31
   elseif cell.depth == BY_FINE then
-    floor, step = cell.floor, cell.high * 32 + digit
-  else
-    floor, step = log_bin_floor(cell.bin, digit, PRICE_UNIT), cell.step
+    step = cell.high * 32 + cell.digits[cell.at]
+  elseif cell.depth == BY_EIGHTH then
+    floor, step = log_bin_floor(cell.bin, cell.digits[cell.at], PRICE_UNIT), cell.step
   end
   cell.bound = walk.scorer.score(cell.fit, floor, step) + SLACK
 end
 
 local function enter(walk, cell)
-  if #cell.digits == 0 then return end
-  cell.at = 1
   rebound(walk, cell)
   heap_push(walk.heap, cell)
 end
 
--- What a crowded intersection becomes: a cell walked by the next digit, or a sample.
-local function split_crowd(walk, cell, digit, key, scratch)
-  local held = temporary()
-  redis.call('RENAME', key, held)
-  local child = { key = held, fit = cell.fit, bin = cell.bin, floor = cell.floor }
-  if cell.depth == BY_LEVEL then
+local function descending(numbers)
+  local out = {}
+  for i = #numbers, 1, -1 do out[#out + 1] = numbers[i] end
+  return out
+end
+
+-- What a crowded intersection (now in `scratch`) becomes: a cell that is walked by its next digit.
+local function split_crowd(walk, cell, digit, scratch, count)
+  local child = { key = temporary(), fit = cell.fit, bin = cell.bin, floor = cell.floor, left = count, at = 1 }
+  redis.call('RENAME', scratch, child.key)
+  if cell.depth == BY_BIN then
+    child.depth, child.digits, child.prefix = BY_LEVEL, walk.levels, 'ix:level:' .. walk.strategy .. ':'
+  elseif cell.depth == BY_LEVEL then
+    walk.fines = walk.fines or descending(present_numbers('fine:' .. walk.strategy, 0, 31))
     child.depth, child.high, child.digits = BY_FINE, digit, walk.fines
-    child.prefix = 'fine:' .. walk.strategy .. ':'
+    child.prefix = 'ix:fine:' .. walk.strategy .. ':'
   else
-    child.depth, child.step, child.digits, child.prefix = BY_EIGHTH, cell.high * 32 + digit, walk.eighths, 'price-fine:'
+    walk.eighths = walk.eighths or present_numbers('price-fine', 0, 7)
+    child.depth, child.step, child.digits = BY_EIGHTH, cell.high * 32 + digit, walk.eighths
+    child.prefix = 'ix:price-fine:'
   end
   enter(walk, child)
 end
 
--- Takes one intersection of the cell with the highest bound.
+-- Takes the next intersection of the cell with the highest bound: reads it where it is small, splits it where not.
 local function take(walk, cell, scratch)
-  local digit = cell.digits[cell.at]
-  local term = P .. 'ix:' .. cell.prefix .. digit
-  if cell.depth == BY_LEVEL then
-    redis.call('BITOP', 'AND', scratch, cell.key, P .. 'ix:price:' .. cell.bin, term)
+  local digit = cell.bin
+  if cell.depth == BY_BIN then
+    redis.call('BITOP', 'AND', scratch, cell.key, P .. 'ix:price:' .. cell.bin)
   else
-    redis.call('BITOP', 'AND', scratch, cell.key, term)
-  end
-  cell.at = cell.at + 1
-  if cell.digits[cell.at] then
-    rebound(walk, cell)
-    heap_push(walk.heap, cell)
+    digit = cell.digits[cell.at]
+    redis.call('BITOP', 'AND', scratch, cell.key, P .. cell.prefix .. digit)
   end
   local first = redis.call('BITPOS', scratch, 1)
-  if first < 0 then return end
-  local count = redis.call('BITCOUNT', scratch)
-  if count > C.walk.crowd then
+  local count = first < 0 and 0 or redis.call('BITCOUNT', scratch)
+  if cell.depth ~= BY_BIN then
+    cell.at, cell.left = cell.at + 1, cell.left - count
+    if cell.left > 0 and cell.digits[cell.at] then enter(walk, cell) end
+  end
+  if count == 0 then return end
+  if count > walk.crowd then
     if cell.depth == BY_EIGHTH then return sample_crowd(walk, scratch, cell, digit) end
-    return split_crowd(walk, cell, digit, scratch)
+    return split_crowd(walk, cell, digit, scratch, count)
   end
   local slots = { first }
   collect_bits(scratch, first + 1, -1, count - 1, slots)
@@ -231,14 +223,13 @@ local function walk_set(walk, set, size, capability_keys)
     return true
   end
   walk.heap = {}
-  walk.fines = present_numbers('fine:' .. walk.strategy, 31, 0, -1)
-  walk.eighths = present_numbers('price-fine', 0, 7, 1)
-  local levels = present_numbers('level:' .. walk.strategy, 31, 0, -1)
+  walk.levels = descending(present_numbers('level:' .. walk.strategy, 0, 31))
+  walk.top_step = walk.levels[1] * 32 + 31
   local top_bin = walk.request.max_price and log_bin(walk.request.max_price, PRICE_UNIT) or TOP_BIN
-  for _, bin in ipairs(present_numbers('price', 0, top_bin, 1)) do
+  for _, bin in ipairs(present_numbers('price', 0, top_bin)) do
+    local floor = log_bin_floor(bin, 0, PRICE_UNIT)
     for _, class in ipairs(classes) do
-      enter(walk, { depth = BY_LEVEL, key = class.key, fit = class.fit, bin = bin, digits = levels,
-        floor = log_bin_floor(bin, 0, PRICE_UNIT), prefix = 'level:' .. walk.strategy .. ':' })
+      enter(walk, { depth = BY_BIN, key = class.key, fit = class.fit, bin = bin, floor = floor })
     end
   end
   local scratch = temporary()

@@ -16,6 +16,7 @@ RETURNS {'ok', {{reservation_id, until_ms}...}}
 --- @include "miner"
 --- @include "reservation"
 --- @include "remove"
+--- @include "price"
 --- @include "due"
 
 local clock, job_id, ttl_ms, count = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])

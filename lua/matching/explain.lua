@@ -14,9 +14,8 @@ RETURNS {'ok', registered, online, degraded, available, matchable, feasible, {{c
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
---- @include "reservation"
---- @include "remove"
---- @include "due"
+
+--- @include "lazy_due"
 --- @include "bitmap"
 --- @include "clauses"
 
@@ -24,7 +23,7 @@ local clock, request, miner_id = ARGV[1], cjson.decode(ARGV[2]), ARGV[3]
 local DUE_PER_CALL = 16
 
 local now = clock_ms(clock)
-step_due(now, DUE_PER_CALL)
+if anything_due(now) then due_steps()(now, DUE_PER_CALL) end
 
 local counts = redis.call('HMGET', TERMS, 'all', 'state:online', 'state:degraded', 'on')
 for i = 1, 4 do counts[i] = tonumber(counts[i] or 0) end

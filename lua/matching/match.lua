@@ -16,9 +16,7 @@ RETURNS {'ok', feasible, truncated (0|1), loose (0|1), tied (0|1), records read,
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
---- @include "reservation"
---- @include "remove"
---- @include "due"
+--- @include "lazy_due"
 --- @include "bitmap"
 --- @include "clauses"
 --- @include "walk"
@@ -27,13 +25,13 @@ local clock, request = ARGV[1], cjson.decode(ARGV[2])
 local DUE_PER_CALL = 16
 
 local now = clock_ms(clock)
-step_due(now, DUE_PER_CALL)
+if anything_due(now) then due_steps()(now, DUE_PER_CALL) end
 
 local slots = tonumber(redis.call('GET', P .. 'slots:next') or 0)
 local walk = {
   request = request, scorer = new_scorer(request), podium = new_podium(request.k), k = request.k, now = now,
   start = math.floor(request.start * slots), slots = slots, strategy = C.strategies[request.strategy].name,
-  read = 0, passed = 0,
+  read = 0, passed = 0, crowd = math.max(C.walk.crowd, math.floor(request.k / 2)),
 }
 
 -- Walks the miners of one base (`on` or `degraded`); returns how many are feasible.

@@ -1,19 +1,31 @@
 --[[ A hub replica says that it is there. After a silence longer than a lease (no hub could take heartbeats) the leases
-get one fresh grace period before anything is removed.
+get one fresh grace period before anything is removed. Then takes some due steps, so that the registry stays right with
+no worker running.
 
 KEYS[1]   shard prefix
 ARGV[1]   clock  ms, or '' for Redis TIME
+ARGV[2]   limit  due entries of each kind to step
 
 RETURNS {'ok'} | {'outage', silence (ms)}
 ]]
 --- @include "base"
+--- @include "record"
+--- @include "terms"
+--- @include "index"
+--- @include "miner"
+--- @include "reservation"
+--- @include "remove"
+--- @include "price"
+--- @include "due"
 
-local clock = ARGV[1]
+local clock, limit = ARGV[1], tonumber(ARGV[2])
 
 local now = clock_ms(clock)
 local stats = P .. 'stats'
 local seen = tonumber(redis.call('HGET', stats, 'hub_seen_ms') or now)
 redis.call('HSET', stats, 'hub_seen_ms', text_of(now))
-if now - seen <= C.session_ttl_ms then return { 'ok' } end
-redis.call('HSET', stats, 'hold_until_ms', text_of(now + C.grace_ms))
-return { 'outage', text_of(now - seen) }
+local silence = now - seen
+if silence > C.session_ttl_ms then redis.call('HSET', stats, 'hold_until_ms', text_of(now + C.grace_ms)) end
+step_due(now, limit)
+if silence > C.session_ttl_ms then return { 'outage', text_of(silence) } end
+return { 'ok' }

@@ -15,6 +15,7 @@ RETURNS {'ok', command id} | {'unknown_miner'} | {'full'}
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
+--- @include "price"
 
 local clock, miner_id, name, args, channel, price_cap = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
@@ -26,7 +27,12 @@ if redis.call('XLEN', key) >= C.max_commands then return { 'full' } end
 
 if name == 'drain' then miner.draining = 'admin' end
 if name == 'resume' then miner.draining = 'no' end
-if price_cap ~= '' then miner.price_cap = price_cap == 'none' and '' or price_cap end
+if price_cap ~= '' then
+  local pricing = load_pricing(miner_id)
+  pricing.price_cap = price_cap == 'none' and '' or price_cap
+  store_pricing(miner_id, pricing)
+  apply_pricing(miner, pricing, now)
+end
 settle(miner, now)
 local id = redis.call('XADD', key, '*', 'name', name, 'args', args)
 redis.call('PUBLISH', channel, cjson.encode({ type = 'command', miner_id = miner_id }))

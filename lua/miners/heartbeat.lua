@@ -21,18 +21,14 @@ RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, ar
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
---- @include "reservation"
 --- @include "lease"
---- @include "remove"
---- @include "due"
 --- @include "session"
 
 local clock, miner_id, kind, digest, queue_len, busy = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local latency_ms, current_jobs, temp_c, mem_free_gb = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local FIRST_ACK, DUE_PER_CALL = 11, 16
+local FIRST_ACK = 11
 
 local now = clock_ms(clock)
-step_due(now, DUE_PER_CALL)
 local miner = load_miner(miner_id)
 if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
 

@@ -13,17 +13,16 @@ RETURNS {'ok'} | {'unknown_miner'}
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
+--- @include "price"
 
 local clock, miner_id, price, until_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local now = clock_ms(clock)
 local miner = load_miner(miner_id)
 if not miner then return { 'unknown_miner' } end
-miner.price_override, miner.price_override_until_ms = price, until_ms
-if price ~= '' and until_ms ~= '' then
-  redis.call('ZADD', P .. 'overrides', until_ms, miner_id)
-else
-  redis.call('ZREM', P .. 'overrides', miner_id)
-end
+local pricing = load_pricing(miner_id)
+set_override(miner_id, pricing, price, until_ms)
+store_pricing(miner_id, pricing)
+apply_pricing(miner, pricing, now)
 settle(miner, now)
 return { 'ok' }

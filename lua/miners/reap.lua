@@ -13,6 +13,7 @@ RETURNS {'ok', stepped, degraded, removed, held}
 --- @include "miner"
 --- @include "reservation"
 --- @include "remove"
+--- @include "price"
 --- @include "due"
 
 local clock, limit = ARGV[1], tonumber(ARGV[2])

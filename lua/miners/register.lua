@@ -19,6 +19,7 @@ RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
+--- @include "price"
 --- @include "lease"
 --- @include "remove"
 
@@ -48,10 +49,13 @@ local function take_slot()
   return slot or text_of(redis.call('INCR', P .. 'slots:next') - 1)
 end
 
+local pricing = load_pricing(miner_id)
 if created then
-  miner = { id = miner_id, was = {}, slot = take_slot(), uptime_ms = '0', last_seen_ms = text_of(now), reserved = '0',
-    draining = 'no', price_cap = '', price_override = '', price_override_until_ms = '', observed_latency_ms = '',
-    observed_samples = '0', trust = '0.5', self_latency_ms = '', latency_norm_at_ms = '', lease_until_ms = text_of(now) }
+  miner = blank_miner(miner_id)
+  miner.slot, miner.last_seen_ms, miner.lease_until_ms = take_slot(), text_of(now), text_of(now)
+  miner.uptime_ms, miner.reserved, miner.draining, miner.trust = '0', '0', 'no', '0.5'
+  miner.observed_latency_ms, miner.observed_samples, miner.self_latency_ms = '', '0', ''
+  miner.latency_norm_at_ms, miner.session = '', ''
   redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'alpha', '2', 'beta', '2', 'trust_seq', '0')
   move_static(miner.slot, {}, new_terms)
 else
@@ -60,8 +64,8 @@ else
   if miner.draining == 'self' then miner.draining = 'no' end
   if miner.region ~= fields.region then
     -- The histogram is a region's: leave the old one before the bins move under the new name.
-    move_bins(miner.slot, miner.region, miner.was.bins, {})
-    miner.was.bins = nil
+    move_bins(miner.slot, miner.region, miner.indexed.bins, {})
+    miner.indexed.bins = ''
   end
 end
 
@@ -74,22 +78,21 @@ if durable_json ~= '' then
     miner.observed_latency_ms, miner.observed_samples = durable.observed_latency_ms, durable.observed_samples
   end
   if created and durable.price_override ~= '' then
-    miner.price_override, miner.price_override_until_ms = durable.price_override, durable.price_override_until_ms
-    if durable.price_override_until_ms ~= '' then
-      redis.call('ZADD', P .. 'overrides', durable.price_override_until_ms, miner_id)
-    end
+    set_override(miner_id, pricing, durable.price_override, durable.price_override_until_ms)
   end
 end
 
-if miner.session and miner.session ~= '' and miner.session ~= session_digest then
+if miner.session ~= '' and miner.session ~= session_digest then
   redis.call('PUBLISH', channel, cjson.encode({ type = 'replaced', miner_id = miner_id, session = session_digest }))
 end
 miner.session, miner.key_digest, miner.region = session_digest, key_digest, fields.region
 miner.gpu_vram_gb, miner.ram_gb = fields.gpu_vram_gb, fields.ram_gb
-miner.max_parallel, miner.base_price = fields.max_parallel, fields.base_price
+miner.max_parallel, pricing.base_price = fields.max_parallel, fields.base_price
+apply_pricing(miner, pricing, now)
 miner.queue_len, miner.busy = '0', '0'
 local next_beat = grant_lease(miner, now)
 settle(miner, now)
+store_pricing(miner_id, pricing)
 
 if changed then
   local flat = { 'profile_digest', profile_digest, 'profile_version', text_of(now), 'current_jobs', '0' }

@@ -20,18 +20,16 @@ RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, ar
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
---- @include "reservation"
+--- @include "price"
 --- @include "lease"
 --- @include "remove"
---- @include "due"
 --- @include "session"
 
 local clock, miner_id, kind, digest, queue_len, busy = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local latency_ms, current_jobs, draining = ARGV[7], ARGV[8], ARGV[9]
-local FIRST_FIELD, DUE_PER_CALL = 10, 16
+local FIRST_FIELD = 10
 
 local now = clock_ms(clock)
-step_due(now, DUE_PER_CALL)
 local miner = load_miner(miner_id)
 if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
 
@@ -57,12 +55,8 @@ if #flat > 0 then
   redis.call('HSET', key, 'profile_version', text_of(now), 'profile_digest', '', unpack(flat))
   redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', text_of(now), 'data',
     cjson.encode({ miner_id = miner_id, changes = changes }))
-  for _, name in ipairs({ 'base_price', 'max_parallel' }) do
-    if changes[name] then
-      miner[name] = changes[name]
-      miner.was[name] = changes[name]
-    end
-  end
+  if changes.max_parallel then miner.max_parallel = changes.max_parallel end
+  if changes.base_price then apply_pricing(miner, load_pricing(miner_id), now) end
 end
 
 credit_uptime(miner, now)

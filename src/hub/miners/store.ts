@@ -76,6 +76,9 @@ const LIST_TERMS: Record<NonNullable<ListFilter['state']>, string> = {
   full: 'full',
 };
 
+/** Due entries that each beacon of a hub steps, of each kind. */
+const BEACON_STEPS = 64;
+
 /** Typed callers of the registry's scripts: one method, one script, one round trip. Throws what Redis throws. */
 export class MinerStore {
   readonly shards: number;
@@ -208,7 +211,7 @@ export class MinerStore {
 
   /** Says on every shard that a hub is there; returns the longest silence (ms) when one outlasted a lease. */
   async alive(): Promise<number | undefined> {
-    const replies = await this.#onAllShards('miners/alive', []);
+    const replies = await this.#onAllShards('miners/alive', [BEACON_STEPS]);
     const silences = replies.filter((reply) => reply[0] === 'outage').map((reply) => Number(reply[1]));
     return silences.length > 0 ? Math.max(...silences) : undefined;
   }
