@@ -31,7 +31,7 @@ const FEEDBACK = { job_id: MATCH.job_id, miner_id: MINER.miner_id, outcome: 'com
 export function firstCalls({ url, coordinatorSecret }: FirstCalls): string {
   const post = (path: string, headers: string[], payload: unknown) =>
     [
-      `curl -s ${url}${path}`,
+      `curl -sw "\\n" ${url}${path}`,
       ...['Content-Type: application/json', ...headers].map((header) => `-H "${header}"`),
       `-d '${JSON.stringify(payload)}'`,
     ].join(' ');

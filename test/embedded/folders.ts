@@ -2,10 +2,10 @@ import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-/** A new temporary folder, removed by `cleanup`. Open to every user, so that Postgres as another one can work in it. */
+/** A new temporary folder, removed by `cleanup`. Open to every user as /tmp is, since Postgres may run as another one. */
 export async function temporaryFolder(cleanup: (work: () => unknown) => void): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'poolhub-embedded-'));
-  await chmod(folder, 0o755);
+  await chmod(folder, 0o1777);
   cleanup(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }

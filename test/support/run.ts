@@ -28,9 +28,9 @@ async function main(filters: string[]): Promise<string[]> {
   );
   if (files.length === 0) return ['no test file matches'];
   const failed = filters.length === 0 ? await check() : [];
-  // A user without rights may have to look for its own folders in here.
+  // As /tmp is: other users work in here too.
   const folder = await mkdtemp(join(tmpdir(), 'poolhub-test-'));
-  await chmod(folder, 0o711);
+  await chmod(folder, 0o1777);
   undo.push(() => rm(folder, { recursive: true, force: true }));
   const stores = await startStores();
   const tally = await runFiles(files, { ...stores, TMPDIR: folder }, join(folder, 'tally.json'));
