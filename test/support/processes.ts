@@ -9,6 +9,11 @@ export interface ProcessOptions {
   /** Printed by the process once it can be used. */
   ready: RegExp;
   readyTimeoutMs?: number;
+  /** Another copy of the project to run the script of. */
+  root?: string;
+  /** Another user to run it as. */
+  uid?: number | undefined;
+  gid?: number | undefined;
 }
 
 export interface TestProcess extends Program {
@@ -23,13 +28,15 @@ export interface TestProcess extends Program {
  * @throws Error with the output when it ends or stays silent instead
  */
 export async function startScript(script: string, options: ProcessOptions): Promise<TestProcess> {
-  const { args = [], env = {}, ready, readyTimeoutMs = 30_000 } = options;
+  const { args = [], env = {}, ready, readyTimeoutMs = 30_000, root = packageRoot, uid, gid } = options;
   let check = () => {};
   const program = await startProgram(
     process.execPath,
-    ['--enable-source-maps', '--import', 'tsx', join(packageRoot, script), ...args],
+    ['--enable-source-maps', '--import', 'tsx', join(root, script), ...args],
     {
-      cwd: packageRoot,
+      cwd: root,
+      uid,
+      gid,
       env: { PATH: process.env.PATH, HOME: process.env.HOME, TZ: 'UTC', ...env },
       onOutput: () => check(),
     },
