@@ -22,8 +22,8 @@ const SCHEDULE_CHECK_MS = 15_000;
 const SCRAPE_TIMEOUT_MS = 2_000;
 
 /**
- * Starts the background work of the hub: reaper, journal drain, unapplied feedback, status flush. Any number of workers share it. Postgres may be
- * away at the start; Redis must answer.
+ * Starts the background work of the hub: reaper, journal drain, unapplied feedback, status flush. Any number
+ * of workers share it. Postgres may be away at the start; Redis must answer.
  * @throws Error when Redis does not answer, or WORKER_PORT cannot be listened on
  */
 export async function startWorker(
@@ -58,7 +58,9 @@ export async function startWorker(
   }
 }
 
-/** BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here. */
+/**
+ * BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here.
+ */
 function connectQueues(config: Config, log: Logger): RedisClient {
   const target = {
     url: config.redis_url ?? '',
@@ -83,7 +85,10 @@ async function stopRunner(runner: TaskRunner, timeoutMs: number, log: Logger): P
     log.warn({ timeout_ms: timeoutMs }, 'tasks did not finish in time; another worker repeats them');
 }
 
-/** Redis may lose its data in an outage: schedules are looked after when the connection returns, and now and then. */
+/**
+ * Redis may lose its data in an outage: schedules are looked after when the connection returns, and now and
+ * then.
+ */
 function watchSchedules(runner: TaskRunner, redis: RedisClient, log: Logger): () => void {
   const check = () => {
     if (redis.status !== 'ready') return;

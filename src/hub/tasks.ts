@@ -34,8 +34,9 @@ const batchOf = (max: number) =>
   v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)) });
 
 /**
- * Every background task of the hub. A run that fails is not tried again where the next one comes within seconds and does the same; `attempts` counts the
- * first. All are idempotent: a run whose worker dies is given to another.
+ * Every background task of the hub. A run that fails is not tried again where the next one comes within
+ * seconds and does the same; `attempts` counts the first. All are idempotent: a run whose worker dies is
+ * given to another.
  */
 export function hubTasks(deps: TaskDeps): TaskDefinition[] {
   return [
@@ -135,7 +136,9 @@ async function flushAll(deps: TaskDeps, batch: number): Promise<{ written: numbe
   return total;
 }
 
-/** An outage of Postgres is no failure of the task: the work waits in Redis, and the next run goes on with it. */
+/**
+ * An outage of Postgres is no failure of the task: the work waits in Redis, and the next run goes on with it.
+ */
 async function withPostgres<T>(deps: TaskDeps, work: () => Promise<T>): Promise<T | { waiting: 'postgres' }> {
   if (!(await deps.db.ping(POSTGRES_PING_MS))) return { waiting: 'postgres' };
   try {

@@ -2,10 +2,13 @@ import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { AppError, isConnectionError, unavailable } from './errors.ts';
 
-export type Orm = PostgresJsDatabase;
-
-/** What `orm.transaction(async (tx) => ...)` hands to its callback. */
-export type Transaction = Parameters<Parameters<Orm['transaction']>[0]>[0];
+/**
+ * Drizzle without `transaction`: a statement is the unit of work here, and what must change together changes
+ * in one (a `with` clause takes several tables). postgres.js 3.4 writes its `rollback` to a socket that is
+ * gone when the connection of a transaction is lost, and that error is thrown where nobody can catch it
+ * (porsager/postgres#1154, #1208): a restart of Postgres would end the process.
+ */
+export type Orm = Omit<PostgresJsDatabase, 'transaction'>;
 
 /** The DB_* settings, see config.ts. */
 export interface DatabaseSettings {
@@ -18,8 +21,9 @@ export interface DatabaseSettings {
 
 export interface Database {
   /**
-   * Runs `work` on the pool and waits at most `budgetMs` (default: the connect plus the statement timeout). Work that ran out of its budget is
-   * given up, not undone: it may still commit, so whatever is repeated after a failure must be idempotent.
+   * Runs `work` on the pool and waits at most `budgetMs` (default: the connect plus the statement timeout).
+   * Work that ran out of its budget is given up, not undone: it may still commit, so whatever is repeated
+   * after a failure must be idempotent.
    * @throws AppError `unavailable` at once while Postgres is known to be away, or when the budget is spent
    */
   run<T>(work: (orm: Orm) => Promise<T>, budgetMs?: number): Promise<T>;
@@ -47,9 +51,11 @@ const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
 const DATA_SQLSTATE = /^(22|23)/;
 
 /**
- * A pool that fails fast. The first call that cannot reach Postgres (or spends its budget) opens a breaker: calls are refused at once while a probe on a
- * connection of its own asks with backoff whether Postgres is back. When the probe fails too, the pool is thrown away, because its
- * sockets may be dead without knowing it (a cut network sends no FIN).
+ * A pool that fails fast. The first call that cannot reach Postgres (or spends its budget) opens a breaker:
+ * calls are refused at once while a probe on a connection of its own asks with backoff whether Postgres is
+ * back. The pool is replaced at the same time: its sockets may be dead without knowing it (a cut network
+ * sends no FIN), and a connection that closed under a half-written statement never writes again
+ * (porsager/postgres#1154).
  */
 class PooledDatabase implements Database {
   readonly #settings: DatabaseSettings;
@@ -121,6 +127,10 @@ class PooledDatabase implements Database {
   #suspect(): void {
     if (this.#away || this.#closed) return;
     this.#away = true;
+    const suspected = this.#pool;
+    this.#pool = this.#connect(this.#settings.db_pool_max);
+    // Calls that do get their answer on the old pool may have it.
+    void suspected.sql.end({ timeout: this.#settings.db_statement_timeout_ms / 1000 });
     this.#scheduleProbe(PROBE_FIRST_DELAY_MS);
   }
 
@@ -142,19 +152,12 @@ class PooledDatabase implements Database {
       await within(probe.sql`select 1`, this.#settings.db_connect_timeout_sec * 1000);
       return true;
     } catch {
-      // Whatever the reason, it is "not yet": the next probe asks again, and callers are told `unavailable` meanwhile.
-      this.#replacePool();
+      // Whatever the reason, it is "not yet": the next probe asks again, and callers are told `unavailable`
+      // meanwhile.
       return false;
     } finally {
       void probe.sql.end({ timeout: 0 });
     }
-  }
-
-  #replacePool(): void {
-    if (this.#closed) return;
-    const stale = this.#pool;
-    this.#pool = this.#connect(this.#settings.db_pool_max);
-    void stale.sql.end({ timeout: 0 });
   }
 }
 
@@ -166,14 +169,24 @@ export function connectDatabase(settings: DatabaseSettings, name: string): Datab
   return new PooledDatabase(settings, name);
 }
 
-/** Whether an error means "Postgres cannot do this now"; the same call may succeed later. Looks through `cause`. */
+/**
+ * Whether an error means "Postgres cannot do this now"; the same call may succeed later. Looks through
+ * `cause`.
+ */
 export function isPostgresUnavailable(error: unknown): boolean {
   return isUnreachable(error) || matchesSqlState(error, RETRYABLE_SQLSTATE);
 }
 
-/** Whether Postgres refused the values themselves (out of range, a broken constraint): a retry cannot help. */
+/**
+ * Whether Postgres refused the values themselves (out of range, a broken constraint): a retry cannot help.
+ */
 export function isDataError(error: unknown): boolean {
   return matchesSqlState(error, DATA_SQLSTATE);
+}
+
+/** Whether a row was refused because another one has its unique key. */
+export function isUniqueViolation(error: unknown): boolean {
+  return matchesSqlState(error, /^23505$/);
 }
 
 function isUnreachable(error: unknown): boolean {

@@ -19,7 +19,10 @@ export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchem
   run(payload: v.InferOutput<Payload>): Promise<unknown>;
 }
 
-/** `registry` holds what Redis alone needs; `durable` what writes to Postgres, one run at a time in the whole fleet. */
+/**
+ * `registry` holds what Redis alone needs; `durable` what writes to Postgres, one run at a time in the whole
+ * fleet.
+ */
 export type QueueName = 'registry' | 'durable';
 
 export interface QueueSettings {
@@ -33,7 +36,10 @@ export const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
 };
 
 export interface TaskRunner {
-  /** Writes the schedules that are missing or stuck. Called at start and from then on now and then: Redis may have lost them. */
+  /**
+   * Writes the schedules that are missing or stuck. Called at start and from then on now and then: Redis may
+   * have lost them.
+   */
   ensureSchedules(): Promise<void>;
   /** Tasks of each queue by state. */
   counts(): Promise<{ queue: QueueName; state: string; count: number }[]>;
@@ -42,8 +48,8 @@ export interface TaskRunner {
 }
 
 /** A run whose worker died is given to another after this long. */
-const LOCK_MS = 10_000;
-const STALLED_CHECK_MS = 5_000;
+const LOCK_MS = 5_000;
+const STALLED_CHECK_MS = 2_500;
 
 /** A worker that lost its connection asks again after this long. */
 const RETRY_MS = 1_000;
@@ -60,7 +66,8 @@ export function queuePrefix(prefix: string): string {
 }
 
 /**
- * Runs the tasks of the catalogue on this process, together with every other worker: BullMQ gives each run to one of them.
+ * Runs the tasks of the catalogue on this process, together with every other worker: BullMQ gives each run to
+ * one of them.
  * @param connection without offline limits: BullMQ waits for Redis by itself
  */
 export async function startTasks(

@@ -21,7 +21,8 @@ export interface JournalSink<Item = unknown> {
   /** Throws when the entry is malformed. */
   parse(entry: JournalEntry): Item;
   /**
-   * Commits the items in their order. Called again with the same items after a crash or a failure, so it must be idempotent.
+   * Commits the items in their order. Called again with the same items after a crash or a failure, so it must
+   * be idempotent.
    * @returns the items that can never be written, such as those of a miner that does not exist
    */
   write(items: readonly Item[]): Promise<readonly Item[]>;
@@ -42,17 +43,19 @@ export interface DrainResult {
 const GROUP = 'worker';
 
 /**
- * One name for all workers: the group remembers what was delivered and not acknowledged, and whoever drains next takes
- * that first, whoever it was delivered to. A name for each would leave the entries of a dead worker waiting for somebody to claim them.
+ * One name for all workers: the group remembers what was delivered and not acknowledged, and whoever drains
+ * next takes that first, whoever it was delivered to. A name for each would leave the entries of a dead
+ * worker waiting for somebody to claim them.
  */
 const CONSUMER = 'worker';
 
 const DEAD_LETTERS_MAX = 10_000;
 
 /**
- * Moves the journal of one shard to its sinks: first what an earlier drain left unacknowledged, then what is new, in the order of the stream. An
- * entry is acknowledged and deleted only after its commit. What can never be written is put aside in `journal:dead` and does not hold
- * up the rest. Meant for one drain of a shard at a time; a second one at once repeats work, and writes nothing twice.
+ * Moves the journal of one shard to its sinks: first what an earlier drain left unacknowledged, then what is
+ * new, in the order of the stream. An entry is acknowledged and deleted only after its commit. What can never
+ * be written is put aside in `journal:dead` and does not hold up the rest. Meant for one drain of a shard at
+ * a time; a second one at once repeats work, and writes nothing twice.
  * @param batch entries per transaction
  * @param budgetMs no new batch is begun after this long
  * @throws what Redis or Postgres throws; nothing is lost, the next drain goes on from there
@@ -108,7 +111,10 @@ async function createGroup(redis: RedisClient, stream: string): Promise<void> {
   }
 }
 
-/** An entry that was deleted while it was pending has no fields: it becomes one without a type, which no sink takes. */
+/**
+ * An entry that was deleted while it was pending has no fields: it becomes one without a type, which no sink
+ * takes.
+ */
 function entryOf(id: string, fields: readonly string[]): JournalEntry {
   const named = new Map<string, string>();
   for (let i = 0; i + 1 < fields.length; i += 2) named.set(fields[i] as string, fields[i + 1] as string);
@@ -178,7 +184,10 @@ function rootMessage(error: unknown): string {
   return current instanceof Error ? current.message : String(current);
 }
 
-/** Puts the rejected aside, then acknowledges and deletes all: in one transaction, so that none is dropped in between. */
+/**
+ * Puts the rejected aside, then acknowledges and deletes all: in one transaction, so that none is dropped in
+ * between.
+ */
 async function settle(
   deps: DrainDeps,
   prefix: string,

@@ -54,8 +54,9 @@ export function feedbackSink(deps: SinkDeps): JournalSink<FeedbackEntry> {
 }
 
 /**
- * Between the moment Postgres vouched for a registration and the moment the registry had it, a feedback may have moved trust, or an
- * administrator may have taken the key away. A new profile in the journal is the sign to look once more.
+ * Between the moment Postgres vouched for a registration and the moment the registry had it, a feedback may
+ * have moved trust, or an administrator may have taken the key away. A new profile in the journal is the sign
+ * to look once more.
  */
 async function reconcile(deps: SinkDeps, profiles: readonly SavedProfile[]): Promise<void> {
   if (profiles.length === 0) return;

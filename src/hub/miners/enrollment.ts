@@ -29,16 +29,16 @@ const KEY_PREFIX = 'phk_';
 const KEY_BYTES = 32;
 
 /**
- * Digest under which a key is stored: HMAC-SHA-256 with the server key, hex. Keys are long and random, so a slow password hash
- * would add nothing; the server key makes a stolen table useless.
+ * Digest under which a key is stored: HMAC-SHA-256 with the server key, hex. Keys are long and random, so a
+ * slow password hash would add nothing; the server key makes a stolen table useless.
  */
 export function digestKey(pepper: string, apiKey: string): string {
   return createHmac('sha256', pepper).update(apiKey, 'utf8').digest('hex');
 }
 
 /**
- * Enrolls a miner, or gives an enrolled one another key: the old key stops working, the running session goes on. The key is in the answer and
- * nowhere else.
+ * Enrolls a miner, or gives an enrolled one another key: the old key stops working, the running session goes
+ * on. The key is in the answer and nowhere else.
  * @throws AppError `unavailable` while Postgres is away, and what Redis throws (then ask again)
  */
 export async function createKey(
@@ -64,8 +64,8 @@ export async function createKey(
 }
 
 /**
- * Voids the key of a miner and takes the miner out of the registry, session and all. False when the miner is unknown or
- * its key was void already.
+ * Voids the key of a miner and takes the miner out of the registry, session and all. False when the miner is
+ * unknown or its key was void already.
  * @throws AppError `unavailable` while Postgres is away, and what Redis throws (then ask again)
  */
 export async function revokeKey(deps: KeyDeps, minerId: string): Promise<boolean> {
@@ -108,9 +108,9 @@ export async function listKeys(
 }
 
 /**
- * Decides, for a miner that Redis does not know, whether `keyDigest` may register it, and hands back what Postgres remembers of it. With open
- * enrollment the first key that an id comes with is bound to it, by whichever replica inserts the row first. A revoked id stays
- * refused: its row is there, and has no key.
+ * Decides, for a miner that Redis does not know, whether `keyDigest` may register it, and hands back what
+ * Postgres remembers of it. With open enrollment the first key that an id comes with is bound to it, by
+ * whichever replica inserts the row first. A revoked id stays refused: its row is there, and has no key.
  * @throws AppError `unavailable` while Postgres is away
  */
 export async function authorizeMiner(

@@ -1,4 +1,4 @@
-import { asc, inArray, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import type { Orm } from '../../platform/db.ts';
 import { miners } from './tables.ts';
@@ -31,7 +31,9 @@ export interface MinerEntry {
   readonly columns: Columns;
 }
 
-/** What is left of a profile's miner for the registry to be told: its key may have been taken away meanwhile. */
+/**
+ * What is left of a profile's miner for the registry to be told: its key may have been taken away meanwhile.
+ */
 export interface SavedProfile {
   readonly minerId: string;
   readonly apiKeyHash: string | null;
@@ -101,7 +103,8 @@ export function parseMinerEntry(entry: { type: string; version: number | null; d
 }
 
 /**
- * Writes entries about miners, oldest first, in one transaction. Idempotent: an entry older than its row changes nothing.
+ * Writes entries about miners, oldest first, in one statement. Idempotent: an entry older than its row
+ * changes nothing.
  * @returns the ids that are in no row (nobody enrolled them), and the miners whose whole profile was among the entries
  */
 export async function saveMinerEntries(
@@ -109,22 +112,16 @@ export async function saveMinerEntries(
   entries: readonly MinerEntry[],
 ): Promise<{ unknown: ReadonlySet<string>; profiles: SavedProfile[] }> {
   const folded = foldEntries(entries);
-  const ids = [...folded.keys()];
-  return await orm.transaction(async (tx) => {
-    // Locking in one order keeps two writers of many rows from waiting for each other.
-    const rows = await tx
-      .select({ minerId: miners.minerId, apiKeyHash: miners.apiKeyHash })
-      .from(miners)
-      .where(inArray(miners.minerId, ids))
-      .orderBy(asc(miners.minerId))
-      .for('no key update');
-    await tx.execute(updateStatement(JSON.stringify([...folded.values()])));
-    const known = new Set(rows.map((row) => row.minerId));
-    return {
-      unknown: new Set(ids.filter((id) => !known.has(id))),
-      profiles: rows.filter((row) => folded.get(row.minerId)?.whole === true),
-    };
-  });
+  const rows = await orm.execute<{ miner_id: string; api_key_hash: string | null }>(
+    saveStatement(JSON.stringify([...folded.values()])),
+  );
+  const known = new Set(rows.map((row) => row.miner_id));
+  return {
+    unknown: new Set([...folded.keys()].filter((id) => !known.has(id))),
+    profiles: rows
+      .filter((row) => folded.get(row.miner_id)?.whole === true)
+      .map((row) => ({ minerId: row.miner_id, apiKeyHash: row.api_key_hash })),
+  };
 }
 
 interface FoldedEntry extends Columns {
@@ -174,7 +171,11 @@ const WHOLE = {
   wallet_address: 'text',
 };
 
-function updateStatement(json: string) {
+/**
+ * Answers with the rows that exist. They are locked in one order, so that two writers of many rows never wait
+ * for each other in a ring.
+ */
+function saveStatement(json: string) {
   const types = { ...CHANGING, ...WHOLE };
   const declared = Object.entries(types).map(([name, type]) => sql.raw(`${name} ${type}`));
   const sets = [
@@ -184,17 +185,25 @@ function updateStatement(json: string) {
     ),
   ];
   return sql`
-    update ${miners} as m set
-      ${sql.join(sets, sql`, `)},
-      profile_version = e.version,
-      last_seen_at = greatest(m.last_seen_at, to_timestamp(e.version / 1000.0)),
-      removed_at = case
-        when e.removed then to_timestamp(e.version / 1000.0)
-        when e.removed = false then null
-        else m.removed_at
-      end
-    from jsonb_to_recordset(${json}::jsonb) as e(
-      miner_id text, version int8, whole bool, removed bool, ${sql.join(declared, sql`, `)}
+    with e as (
+      select * from jsonb_to_recordset(${json}::jsonb) as entries(
+        miner_id text, version int8, whole bool, removed bool, ${sql.join(declared, sql`, `)}
+      )
+    ), known as (
+      select miner_id, api_key_hash from ${miners} where miner_id in (select miner_id from e)
+      order by miner_id for no key update
+    ), saved as (
+      update ${miners} as m set
+        ${sql.join(sets, sql`, `)},
+        profile_version = e.version,
+        last_seen_at = greatest(m.last_seen_at, to_timestamp(e.version / 1000.0)),
+        removed_at = case
+          when e.removed then to_timestamp(e.version / 1000.0)
+          when e.removed = false then null
+          else m.removed_at
+        end
+      from e join known using (miner_id)
+      where m.miner_id = e.miner_id and m.profile_version <= e.version
     )
-    where m.miner_id = e.miner_id and m.profile_version <= e.version`;
+    select miner_id, api_key_hash from known`;
 }

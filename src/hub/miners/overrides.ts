@@ -16,8 +16,8 @@ export interface PriceOverride {
 }
 
 /**
- * Sets the price of a miner over its own, replacing an earlier override: first for good, then in the registry (a miner that is not
- * there now gets it when it registers). Repeating the call is harmless.
+ * Sets the price of a miner over its own, replacing an earlier override: first for good, then in the registry
+ * (a miner that is not there now gets it when it registers). Repeating the call is harmless.
  * @returns false when nobody enrolled such a miner
  */
 export async function putOverride(

@@ -1,4 +1,4 @@
-import { asc, inArray, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { keys, shardPrefix } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
@@ -24,9 +24,10 @@ interface StatusRow {
 const FIELDS = ['last_seen_ms', 'queue_len', 'busy', 'self_latency_ms', 'temp_c', 'mem_free_gb'] as const;
 
 /**
- * Writes the status of the miners of a shard that beat since the last flush, `batch` at a time. Ids leave the set of changed miners before
- * they are written: when the write fails they are put back, and when this process dies in between, the next
- * heartbeat of the miner puts it back, so a snapshot is late but never wrong.
+ * Writes the status of the miners of a shard that beat since the last flush, `batch` at a time. Ids leave the
+ * set of changed miners before they are written: when the write fails they are put back, and when this
+ * process dies in between, the next heartbeat of the miner puts it back, so a snapshot is late but never
+ * wrong.
  * @param budgetMs no new batch is begun after this long
  * @returns how many miners were written
  */
@@ -84,28 +85,29 @@ function numberOrNull(text: string | null | undefined): number | null {
   return text === undefined || text === null || text === '' ? null : Number(text);
 }
 
+/**
+ * One statement for both tables; rows are locked in one order, so that two writers of many never wait for
+ * each other in a ring.
+ */
 async function saveStatus(orm: Orm, rows: readonly StatusRow[]): Promise<void> {
-  const ids = rows.map((row) => row.miner_id);
-  const records = sql`jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as s(
-    miner_id text, queue_len int, busy bool, avg_latency_ms float8, temp_c float8, mem_free_gb float8, seen_ms int8)`;
-  await orm.transaction(async (tx) => {
-    // Locking in one order keeps two writers of many rows from waiting for each other.
-    await tx
-      .select({ minerId: miners.minerId })
-      .from(miners)
-      .where(inArray(miners.minerId, ids))
-      .orderBy(asc(miners.minerId))
-      .for('no key update');
-    await tx.execute(sql`
+  await orm.execute(sql`
+    with s as (
+      select * from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as readings(
+        miner_id text, queue_len int, busy bool, avg_latency_ms float8, temp_c float8, mem_free_gb float8, seen_ms int8
+      )
+    ), known as (
+      select miner_id from ${miners} where miner_id in (select miner_id from s) order by miner_id for no key update
+    ), seen as (
       update ${miners} as m set last_seen_at = greatest(m.last_seen_at, to_timestamp(s.seen_ms / 1000.0))
-      from ${records} where m.miner_id = s.miner_id`);
-    await tx.execute(sql`
-      insert into ${minerStatus} (miner_id, queue_len, busy, avg_latency_ms, temp_c, mem_free_gb, updated_at)
-      select s.miner_id, s.queue_len, s.busy, s.avg_latency_ms, s.temp_c, s.mem_free_gb, to_timestamp(s.seen_ms / 1000.0)
-      from ${records} join ${miners} using (miner_id)
-      on conflict (miner_id) do update set
-        queue_len = excluded.queue_len, busy = excluded.busy, avg_latency_ms = excluded.avg_latency_ms,
-        temp_c = excluded.temp_c, mem_free_gb = excluded.mem_free_gb, updated_at = excluded.updated_at
-      where miner_status.updated_at <= excluded.updated_at`);
-  });
+      from s join known using (miner_id) where m.miner_id = s.miner_id
+      returning m.miner_id
+    )
+    insert into ${minerStatus} as old
+      (miner_id, queue_len, busy, avg_latency_ms, temp_c, mem_free_gb, updated_at)
+    select miner_id, s.queue_len, s.busy, s.avg_latency_ms, s.temp_c, s.mem_free_gb, to_timestamp(s.seen_ms / 1000.0)
+    from s join seen using (miner_id)
+    on conflict (miner_id) do update set
+      queue_len = excluded.queue_len, busy = excluded.busy, avg_latency_ms = excluded.avg_latency_ms,
+      temp_c = excluded.temp_c, mem_free_gb = excluded.mem_free_gb, updated_at = excluded.updated_at
+    where old.updated_at <= excluded.updated_at`);
 }

@@ -1,6 +1,7 @@
 /**
- * Durable state of miners in Postgres (schema `poolhub`). Redis owns what is live; these tables hold what must
- * survive the loss of Redis: who may register, the last known profile, trust, price overrides, status snapshots.
+ * Durable state of miners in Postgres (schema `poolhub`). Redis owns what is live; these tables hold what
+ * must survive the loss of Redis: who may register, the last known profile, trust, price overrides, status
+ * snapshots.
  */
 import { sql } from 'drizzle-orm';
 import {

@@ -52,8 +52,9 @@ const COMMIT_BUDGET_MS = 800;
 const UNAPPLIED_AFTER_MS = 3000;
 
 /**
- * Takes one feedback: commits it to Postgres (or, while that is away, to the journal), then tells the registry. When Redis
- * fails after the commit the answer is still `ok`, and the worker tells the registry later.
+ * Takes one feedback: commits it to Postgres (or, while that is away, to the journal), then tells the
+ * registry. When Redis fails after the commit the answer is still `ok`, and the worker tells the registry
+ * later.
  * @throws AppError `unavailable` when neither Postgres nor the journal can take it
  */
 export async function recordFeedback(deps: FeedbackDeps, input: FeedbackInput): Promise<FeedbackResult> {
@@ -116,8 +117,8 @@ export async function applyUnapplied(deps: FeedbackDeps, limit: number): Promise
 }
 
 /**
- * Tells the registry what Postgres knows of a miner's trust. Harmless when the registry knows it, or something newer.
- * A miner that is not registered now is told when it registers again.
+ * Tells the registry what Postgres knows of a miner's trust. Harmless when the registry knows it, or
+ * something newer. A miner that is not registered now is told when it registers again.
  */
 export async function applyTrust(
   deps: Pick<FeedbackDeps, 'scripts' | 'config'>,
@@ -183,7 +184,10 @@ async function appendToJournal(deps: FeedbackDeps, row: FeedbackRow): Promise<vo
   if (status !== 'ok') throw new Error(`trust/journal answered ${status}`);
 }
 
-/** Ends the reservation at once, without waiting for the drain: the place must not stay blocked for an outage of Postgres. */
+/**
+ * Ends the reservation at once, without waiting for the drain: the place must not stay blocked for an outage
+ * of Postgres.
+ */
 async function endReservation(deps: FeedbackDeps, row: FeedbackRow): Promise<void> {
   if (row.reservationId === null) return;
   const untouched: TrustSnapshot = {

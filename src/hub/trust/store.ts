@@ -1,14 +1,15 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { and, asc, eq, gt, inArray, lt, sql } from 'drizzle-orm';
-import type { Orm, Transaction } from '../../platform/db.ts';
+import { isUniqueViolation, type Orm } from '../../platform/db.ts';
+import { unavailable } from '../../platform/errors.ts';
 import { miners } from '../miners/tables.ts';
 import { feedback } from './tables.ts';
 import {
   evidenceOf,
-  type ObservedLatency,
   type Outcome,
   observeLatency,
   stepTrust,
-  type TrustState,
+  type TrustEvidence,
   trustScore,
 } from './trust.ts';
 
@@ -38,6 +39,10 @@ export interface TrustSnapshot {
   readonly observedSamples: number;
 }
 
+interface NextTrust extends TrustSnapshot {
+  readonly atMs: number | null;
+}
+
 export type CommitResult =
   | { status: 'unknown_miner' }
   | { status: 'duplicate'; trust: TrustSnapshot }
@@ -51,43 +56,45 @@ export interface UnappliedFeedback {
   readonly trust: TrustSnapshot;
 }
 
+/**
+ * Each attempt that fails is the success of another; this many in a row belong to no real load on one miner.
+ */
+const COMMIT_ATTEMPTS = 100;
+const COMMIT_BACKOFF_MAX_MS = 20;
+
 export interface TrustSettings {
   readonly trust_half_life_days: number;
   readonly trust_transient_codes: readonly string[];
 }
 
 /**
- * Stores a feedback and steps its miner's trust in one transaction. The lock on the miner's row puts the feedback of a miner in
- * one order (`seq`) whichever replica takes it. A (job, miner, outcome) that is stored already changes nothing.
+ * Stores a feedback and steps its miner's trust, in one statement that takes effect only if no other feedback
+ * of the miner came in between (else it is computed anew). So the feedback of a miner has one order (`seq`),
+ * whichever replica takes it. A (job, miner, outcome) that is stored already changes nothing.
+ * @throws AppError `unavailable` when others kept coming in between
  */
 export async function commitFeedback(
   orm: Orm,
   row: FeedbackRow,
   settings: TrustSettings,
 ): Promise<CommitResult> {
-  return await orm.transaction(async (tx) => {
-    const locked = await tx.select().from(miners).where(eq(miners.minerId, row.minerId)).for('no key update');
-    const miner = locked[0];
+  const evidence = evidenceOf(row.outcome, row.failCode, settings.trust_transient_codes);
+  for (let attempt = 1; attempt <= COMMIT_ATTEMPTS; attempt++) {
+    const [miner] = await orm.select().from(miners).where(eq(miners.minerId, row.minerId));
     if (miner === undefined) return { status: 'unknown_miner' };
-    const evidence = evidenceOf(row.outcome, row.failCode, settings.trust_transient_codes);
-    const seq = miner.trustSeq + 1;
-    const inserted = await tx
-      .insert(feedback)
-      .values({
-        ...row,
-        ...evidence,
-        seq,
-        halfLifeDays: settings.trust_half_life_days,
-        createdAt: new Date(row.atMs),
-      })
-      .onConflictDoNothing({ target: [feedback.jobId, feedback.minerId, feedback.outcome] })
-      .returning({ id: feedback.id });
-    if (inserted[0] === undefined) return { status: 'duplicate', trust: snapshotOf(miner) };
-    const before = { alpha: miner.trustAlpha, beta: miner.trustBeta, atMs: miner.trustAt?.getTime() ?? null };
-    const after = stepTrust(before, evidence, row.atMs, settings.trust_half_life_days);
-    const trust = await saveTrust(tx, row.minerId, seq, after, observedAfter(miner, row));
-    return { status: 'committed', feedbackId: inserted[0].id, trust };
-  });
+    const trust = trustAfter(miner, row, evidence, settings);
+    try {
+      const feedbackId = await insertFeedback(orm, row, evidence, settings, trust);
+      if (feedbackId !== undefined) return { status: 'committed', feedbackId, trust };
+    } catch (error) {
+      if (!isUniqueViolation(error)) throw error;
+      const [current] = await orm.select().from(miners).where(eq(miners.minerId, row.minerId));
+      if (current === undefined) return { status: 'unknown_miner' };
+      return { status: 'duplicate', trust: snapshotOf(current) };
+    }
+    await sleep(Math.random() * Math.min(attempt, COMMIT_BACKOFF_MAX_MS));
+  }
+  throw unavailable('the trust of this miner');
 }
 
 /** Notes that Redis knows of these rows. */
@@ -131,33 +138,61 @@ export async function readTrust(orm: Orm, minerIds: readonly string[]): Promise<
 
 type MinerRow = typeof miners.$inferSelect;
 
-function observedAfter(miner: MinerRow, row: FeedbackRow): ObservedLatency {
-  const before = { meanMs: miner.observedLatencyMs, samples: miner.observedLatencySamples };
+/** Trust of a miner as it will be once `row` is stored. */
+function trustAfter(
+  miner: MinerRow,
+  row: FeedbackRow,
+  evidence: TrustEvidence,
+  settings: TrustSettings,
+): NextTrust {
+  const before = { alpha: miner.trustAlpha, beta: miner.trustBeta, atMs: miner.trustAt?.getTime() ?? null };
+  const state = stepTrust(before, evidence, row.atMs, settings.trust_half_life_days);
+  const latency = { meanMs: miner.observedLatencyMs, samples: miner.observedLatencySamples };
   const counts = row.outcome === 'completed' && row.latencyMs !== null;
-  return counts ? observeLatency(before, row.latencyMs) : before;
+  const observed = counts ? observeLatency(latency, row.latencyMs) : latency;
+  return {
+    minerId: row.minerId,
+    seq: miner.trustSeq + 1,
+    alpha: state.alpha,
+    beta: state.beta,
+    score: trustScore(state),
+    atMs: state.atMs,
+    observedLatencyMs: observed.meanMs,
+    observedSamples: observed.samples,
+  };
 }
 
-async function saveTrust(
-  tx: Transaction,
-  minerId: string,
-  seq: number,
-  state: TrustState,
-  observed: ObservedLatency,
-): Promise<TrustSnapshot> {
-  const saved = await tx
-    .update(miners)
-    .set({
-      trustAlpha: state.alpha,
-      trustBeta: state.beta,
-      trustScore: trustScore(state),
-      trustAt: state.atMs === null ? null : new Date(state.atMs),
-      trustSeq: seq,
-      observedLatencyMs: observed.meanMs,
-      observedLatencySamples: observed.samples,
-    })
-    .where(eq(miners.minerId, minerId))
-    .returning();
-  return snapshotOf(saved[0] as MinerRow);
+/**
+ * One statement for both tables: the row of the miner moves on from `seq - 1`, and only then is the feedback
+ * stored; a feedback that is stored already breaks the unique index and undoes both.
+ * @returns undefined when the miner's `seq` has moved on
+ */
+async function insertFeedback(
+  orm: Orm,
+  row: FeedbackRow,
+  evidence: TrustEvidence,
+  settings: TrustSettings,
+  next: NextTrust,
+): Promise<number | undefined> {
+  const at = new Date(row.atMs).toISOString();
+  const trustAt = next.atMs === null ? null : new Date(next.atMs).toISOString();
+  const rows = await orm.execute<{ id: string }>(sql`
+    with moved as (
+      update ${miners} set
+        trust_alpha = ${next.alpha}, trust_beta = ${next.beta}, trust_score = ${next.score},
+        trust_at = ${trustAt}::timestamptz, trust_seq = ${next.seq},
+        observed_latency_ms = ${next.observedLatencyMs}, observed_latency_samples = ${next.observedSamples}
+      where miner_id = ${row.minerId} and trust_seq = ${next.seq - 1}
+      returning miner_id
+    )
+    insert into ${feedback} (job_id, miner_id, outcome, latency_ms, fail_code, tokens_spent, reservation_id, seq,
+      alpha_added, beta_added, half_life_days, created_at)
+    select ${row.jobId}, miner_id, ${row.outcome}, ${row.latencyMs}::float8, ${row.failCode},
+      ${row.tokensSpent}::numeric, ${row.reservationId}, ${next.seq}::int8, ${evidence.alphaAdded}::float8,
+      ${evidence.betaAdded}::float8, ${settings.trust_half_life_days}::float8, ${at}::timestamptz
+    from moved
+    returning id`);
+  return rows[0] === undefined ? undefined : Number(rows[0].id);
 }
 
 function snapshotOf(miner: MinerRow): TrustSnapshot {

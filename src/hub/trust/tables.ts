@@ -15,8 +15,9 @@ import { miners, poolhub } from '../miners/tables.ts';
 import type { Outcome } from './trust.ts';
 
 /**
- * One row per (job, miner, outcome). `seq` orders the rows of a miner as they moved trust; replayed in that order,
- * `alpha_added`, `beta_added` and `half_life_days` (the settings of that day) give the miner's alpha and beta again.
+ * One row per (job, miner, outcome). `seq` orders the rows of a miner as they moved trust; replayed in that
+ * order, `alpha_added`, `beta_added` and `half_life_days` (the settings of that day) give the miner's alpha
+ * and beta again.
  */
 export const feedback = poolhub.table(
   'feedback',

@@ -1,6 +1,6 @@
 /**
- * Trust as the mean of a Beta distribution (the beta reputation system: Josang, Ismail, "The Beta Reputation System",
- * 2002), with a prior of 2/2 and evidence that fades. Pure: no clock, no store.
+ * Trust as the mean of a Beta distribution (the beta reputation system: Josang, Ismail, "The Beta Reputation
+ * System", 2002), with a prior of 2/2 and evidence that fades. Pure: no clock, no store.
  */
 
 export type Outcome = 'accepted' | 'rejected' | 'failed' | 'completed';
@@ -36,8 +36,8 @@ export interface ObservedLatency {
 }
 
 /**
- * The evidence in one outcome: completed is one success; failed is one failure, or a quarter of one when the code is
- * transient (not the miner's own fault); rejected is a fifth of a failure; accepted says nothing yet.
+ * The evidence in one outcome: completed is one success; failed is one failure, or a quarter of one when the
+ * code is transient (not the miner's own fault); rejected is a fifth of a failure; accepted says nothing yet.
  */
 export function evidenceOf(
   outcome: Outcome,

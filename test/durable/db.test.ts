@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { sql } from 'drizzle-orm';
+import { connectDatabase, type Database, isDataError, isPostgresUnavailable } from '../../src/platform/db.ts';
+import { migrateDatabase } from '../../src/platform/migrate.ts';
+import { harness } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const h = await harness();
+
+const settings = (db_dsn: string) => ({
+  db_dsn,
+  db_pool_max: 4,
+  db_connect_timeout_sec: 1,
+  db_statement_timeout_ms: 2000,
+  db_idle_timeout_sec: 30,
+});
+
+function open(dsn: string): Database {
+  const db = connectDatabase(settings(dsn), 'test');
+  h.cleanup(() => db.close(1000));
+  return db;
+}
+
+const answers = (db: Database) =>
+  waitFor(() => db.ping(1000), { timeoutMs: 20_000, what: 'Postgres answers' });
+
+test('many processes migrate an empty database at once', async () => {
+  const server = await h.privatePostgres();
+  await Promise.all(Array.from({ length: 6 }, () => migrateDatabase(server.dsn)));
+  const db = open(server.dsn);
+  const rows = await db.run((orm) =>
+    orm.execute(sql`select tablename from pg_tables where schemaname = 'poolhub' order by 1`),
+  );
+  assert.deepEqual(
+    rows.map((row) => row.tablename),
+    ['feedback', 'miner_status', 'miners', 'price_overrides'],
+  );
+  const applied = await db.run((orm) => orm.execute(sql`select hash from drizzle.__drizzle_migrations`));
+  assert.equal(new Set(applied.map((row) => row.hash)).size, applied.length, 'each migration ran once');
+});
+
+test('the indexes of the source document exist', async () => {
+  const db = open(await h.db());
+  const rows = await db.run((orm) =>
+    orm.execute(sql`select indexname from pg_indexes where schemaname = 'poolhub'`),
+  );
+  const names = new Set(rows.map((row) => row.indexname));
+  for (const name of [
+    'idx_miners_region_caps_gte_vram',
+    'idx_status_updated_at',
+    'idx_feedback_miner_time',
+  ]) {
+    assert.ok(names.has(name), name);
+  }
+});
+
+test('calls fail fast while Postgres is down, and work again by themselves', async () => {
+  const server = await h.privatePostgres();
+  const db = open(server.dsn);
+  assert.equal(await db.ping(1000), true);
+  await server.kill();
+  await assert.rejects(
+    db.run((orm) => orm.execute(sql`select 1`)),
+    (error) => isPostgresUnavailable(error),
+  );
+  // The breaker is open now: no call waits for anything.
+  const calls = Array.from({ length: 1000 }, () => db.run((orm) => orm.execute(sql`select 1`)));
+  for (const { status } of await Promise.allSettled(calls)) assert.equal(status, 'rejected');
+  await server.start();
+  await answers(db);
+  const [row] = await db.run((orm) => orm.execute(sql`select 41 + 1 as answer`));
+  assert.equal(row?.answer, 42);
+});
+
+test('a server that accepts and never answers spends the budget of one call, not of all', async () => {
+  const db = open(await h.db());
+  const slow = db.run((orm) => orm.execute(sql`select pg_sleep(1.5)`), 50);
+  await assert.rejects(slow, { code: 'unavailable' });
+  await assert.rejects(
+    db.run((orm) => orm.execute(sql`select 1`)),
+    { code: 'unavailable' },
+  );
+  await answers(db);
+});
+
+test('more calls than the pool can ever serve are refused', async () => {
+  const db = open(await h.db());
+  const calls = Array.from({ length: 250 }, () => db.run((orm) => orm.execute(sql`select pg_sleep(0.002)`)));
+  const refused = (await Promise.allSettled(calls)).filter(({ status }) => status === 'rejected');
+  assert.equal(refused.length, 50);
+});
+
+test('errors are told apart: not now, bad data, our own mistake', async () => {
+  const db = open(await h.db());
+  const failing = async (statement: string): Promise<unknown> => {
+    try {
+      await db.run((orm) => orm.execute(sql.raw(statement)));
+    } catch (error) {
+      return error;
+    }
+    throw new Error('did not fail');
+  };
+  const tooSlow = await failing('select pg_sleep(10)');
+  assert.ok(isPostgresUnavailable(tooSlow) && !isDataError(tooSlow));
+  assert.equal(await db.ping(1000), true, 'a slow statement is no outage');
+  const overflow = await failing("select '1e400'::float8");
+  assert.ok(isDataError(overflow) && !isPostgresUnavailable(overflow));
+  const broken = await failing('insert into poolhub.miner_status values (null)');
+  assert.ok(isDataError(broken) && !isPostgresUnavailable(broken));
+  const mistake = await failing('select * from no_such_table');
+  assert.ok(!isDataError(mistake) && !isPostgresUnavailable(mistake));
+});
