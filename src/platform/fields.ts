@@ -74,6 +74,18 @@ export function maybe<const S extends v.GenericSchema>(schema: S) {
   );
 }
 
+/** Any object of at most `maxChars` as JSON, handed on as it is. */
+export function jsonObject(maxChars: number) {
+  return v.pipe(
+    v.custom<Record<string, unknown>>(isPlainObject, 'must be an object'),
+    v.record(v.string(), v.unknown()),
+    v.check(
+      (value) => JSON.stringify(value).length <= maxChars,
+      `must have at most ${maxChars} characters as JSON`,
+    ),
+  );
+}
+
 /**
  * An object without other keys than `entries`. `aliases` are read under their other name (`{base_price: 'price_token_per_ksec'}`), unless that
  * is given too: then the alias is a key too many.

@@ -1,5 +1,15 @@
 import * as v from 'valibot';
-import { body, integer, listOf, maybe, money, pattern, quantity, words } from '../../platform/fields.ts';
+import {
+  body,
+  integer,
+  jsonObject,
+  listOf,
+  maybe,
+  money,
+  pattern,
+  quantity,
+  words,
+} from '../../platform/fields.ts';
 
 /** Limits that clients and the index share. */
 export const MAX_TAGS = 64;
@@ -199,22 +209,13 @@ export const ListQuery = body({
   cursor: maybe(pattern(/^\d{1,4}\.\d{1,10}$/, 'must be a next_cursor')),
 });
 
-/** Values of a command are passed on as they are, so only their size is looked at. */
-const CommandArgs = v.pipe(
-  v.record(v.string(), v.unknown()),
-  v.check(
-    (args) => JSON.stringify(args).length <= MAX_COMMAND_ARGS_CHARS,
-    `must have at most ${MAX_COMMAND_ARGS_CHARS} characters as JSON`,
-  ),
-);
-
 export const CommandRequest = v.pipe(
   body({
     name: v.pipe(
       pattern(/^[a-z][a-z0-9_.-]{0,63}$/, 'must be 1-64 of a-z 0-9 _ . - and start with a letter'),
       v.metadata({ examples: ['update_tags', 'set_price_cap', 'drain', 'resume'] }),
     ),
-    args: v.optional(CommandArgs, {}),
+    args: v.optional(jsonObject(MAX_COMMAND_ARGS_CHARS), {}),
   }),
   v.metadata({ ref: 'CommandRequest' }),
 );
