@@ -1,13 +1,13 @@
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
+import type { Hono } from 'hono';
 import { openDeps } from '../hub/deps.ts';
-import { hubTasks, journalLag } from '../hub/tasks.ts';
+import { hubTasks, journalLag, type TaskDeps } from '../hub/tasks.ts';
+import type { AppEnv } from '../platform/app-env.ts';
 import { type Config, loadConfig } from '../platform/config.ts';
-import { runMain, type Service, startFailure } from '../platform/lifecycle.ts';
+import { createHttpApp, createHttpServer, listen } from '../platform/http.ts';
+import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
-import type { Metrics } from '../platform/metrics.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { startTasks, type TaskRunner } from '../platform/queues.ts';
 import { connectRedis, type RedisClient, whenReady } from '../platform/redis.ts';
@@ -31,27 +31,22 @@ export async function startWorker(
   log: Logger = createLogger(config.log_level, 'worker'),
 ): Promise<RunningWorker> {
   const opened = openDeps(config, log);
-  const { metrics, redis } = opened;
   const queueRedis = connectQueues(config, log);
   const closers: (() => unknown)[] = [() => opened.close(), () => queueRedis.disconnect()];
   const stop = once(async () => {
     for (const close of closers.reverse()) await close();
   });
   try {
-    await whenReady(redis, REDIS_START_TIMEOUT_MS);
+    await whenReady(opened.redis, REDIS_START_TIMEOUT_MS);
     const deps = { ...opened, migrated: untilDone(() => migrateDatabase(config.db_dsn)) };
     const runner = await startTasks(hubTasks(deps), queueRedis, config.redis_prefix, log);
-    closers.push(() => stopRunner(runner, config.shutdown_timeout_sec * 1000, log));
+    closers.push(() => stopRunner(runner, config.shutdown_timeout_sec * 500, log));
     closers.push(watchSchedules(runner, queueRedis, log));
     if (config.worker_port === undefined) return { url: undefined, stop };
-    const refresh = async () => {
-      metrics.journalLag.set(await journalLag(deps));
-      for (const { queue, state, count } of await runner.counts()) metrics.tasks.set({ queue, state }, count);
-    };
-    const server = await listen(config, metrics, refresh, log);
+    const server = createHttpServer(watchApp(deps, runner));
+    const url = await listen(server, config.poolhub_bind, config.worker_port);
     closers.push(() => closeServer(server));
-    const { port } = server.address() as AddressInfo;
-    return { url: `http://${hostOf(config.poolhub_bind)}:${port}`, stop };
+    return { url, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -102,39 +97,24 @@ function watchSchedules(runner: TaskRunner, redis: RedisClient, log: Logger): ()
   };
 }
 
-async function listen(
-  config: Config,
-  metrics: Metrics,
-  refresh: () => Promise<void>,
-  log: Logger,
-): Promise<Server> {
-  const scrape = async (): Promise<string> => {
+/**
+ * /livez and /metrics, for watchers. The gauges are read when somebody asks; what Redis does not tell in time
+ * stays as it was.
+ */
+function watchApp(deps: TaskDeps, runner: TaskRunner): Hono<AppEnv> {
+  const { log, metrics } = deps;
+  const refresh = async () => {
+    metrics.journalLag.set(await journalLag(deps));
+    for (const { queue, state, count } of await runner.counts()) metrics.tasks.set({ queue, state }, count);
+  };
+  const app = createHttpApp({ ...deps, state: { draining: false } });
+  app.get('/livez', (c) => c.json({ status: 'ok' }));
+  app.get('/metrics', async (c) => {
     const fresh = refresh().catch((error: unknown) => log.warn({ err: error }, 'gauges are stale'));
     await Promise.race([fresh, sleep(SCRAPE_TIMEOUT_MS, undefined, { ref: false })]);
-    return await metrics.registry.metrics();
-  };
-  const server = createServer((request, response) => {
-    const answer = (status: number, type: string, body: string) =>
-      response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body);
-    const path = request.url?.split('?', 1)[0];
-    if (request.method !== 'GET') answer(405, 'text/plain', 'method not allowed\n');
-    else if (path === '/livez') answer(200, 'application/json', '{"status":"ok"}\n');
-    else if (path !== '/metrics') answer(404, 'text/plain', 'not found\n');
-    else {
-      scrape().then(
-        (text) => answer(200, metrics.registry.contentType, text),
-        (error: unknown) => {
-          log.error({ err: error }, 'metrics failed');
-          answer(500, 'text/plain', 'internal error\n');
-        },
-      );
-    }
+    return c.body(await metrics.registry.metrics(), 200, { 'Content-Type': metrics.registry.contentType });
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(config.worker_port, config.poolhub_bind, resolve);
-  });
-  return server;
+  return app;
 }
 
 function closeServer(server: Server): Promise<void> {
@@ -142,10 +122,6 @@ function closeServer(server: Server): Promise<void> {
     server.close(() => resolve());
     server.closeAllConnections();
   });
-}
-
-function hostOf(bind: string): string {
-  return bind.includes(':') ? `[${bind}]` : bind;
 }
 
 function once(work: () => Promise<void>): () => Promise<void> {
@@ -168,20 +144,18 @@ function untilDone(work: () => Promise<void>): () => Promise<void> {
   };
 }
 
-async function main(): Promise<void> {
-  const config = loadConfig();
-  const log = createLogger(config.log_level, 'worker');
-  const start = async () => {
-    const worker = await startWorker(config, log);
-    process.stdout.write(`worker is running${worker.url === undefined ? '' : ` on ${worker.url}`}\n`);
-    return worker;
-  };
-  await runMain(start, log, config.shutdown_timeout_sec);
-}
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  main().catch((error: unknown) => {
-    process.stderr.write(`${startFailure(error)}\n`);
-    process.exit(1);
-  });
+if (isMainModule(import.meta.url)) {
+  try {
+    const config = loadConfig();
+    const log = createLogger(config.log_level, 'worker');
+    const start = async () => {
+      const worker = await startWorker(config, log);
+      process.stdout.write(`worker is running${worker.url === undefined ? '' : ` on ${worker.url}`}\n`);
+      return worker;
+    };
+    await runMain(start, log, config.shutdown_timeout_sec);
+  } catch (error) {
+    console.error(startFailure(error));
+    process.exitCode = 1;
+  }
 }

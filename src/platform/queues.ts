@@ -25,12 +25,12 @@ export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchem
  */
 export type QueueName = 'registry' | 'durable';
 
-export interface QueueSettings {
+interface QueueSettings {
   /** Runs of this queue at once, over all workers. */
   readonly globalConcurrency: number;
 }
 
-export const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
+const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
   registry: { globalConcurrency: 4 },
   durable: { globalConcurrency: 1 },
 };

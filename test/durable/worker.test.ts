@@ -116,7 +116,7 @@ test('as a program it says when it runs and ends cleanly', async () => {
   assert.deepEqual(await worker.stop(), { code: 0, signal: null });
 });
 
-test('a bad setting or a missing Redis ends the program with one clear line', async () => {
+test('a bad setting ends the program with one clear line', async () => {
   const env = await h.env();
   const { ADMIN_API_KEY: _missing, ...incomplete } = env;
   await assert.rejects(
