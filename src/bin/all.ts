@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { devSecrets, writeEnvFile } from '../embedded/dev-secrets.ts';
@@ -7,6 +9,7 @@ import { openRedis } from '../embedded/redis.ts';
 import { SetupError } from '../embedded/setup-error.ts';
 import { ConfigError, loadConfig } from '../platform/config.ts';
 import { describeSettings } from '../platform/environment.ts';
+import { startFailure } from '../platform/lifecycle.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { packageRoot } from '../platform/paths.ts';
 import { firstCalls } from './first-calls.ts';
@@ -41,7 +44,8 @@ async function start(dataDir: string): Promise<void> {
   const secrets = await devSecrets(join(dataDir, 'secrets.env'));
   const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value?.trim()));
   const settings = { ...EMBEDDED_DEFAULTS, ...secrets, ...given };
-  loadConfig({ ...NOT_YET, ...settings });
+  const early = loadConfig({ ...NOT_YET, ...settings });
+  await checkPort(early.poolhub_bind, early.poolhub_port);
 
   const stores = await openStores(dataDir, settings);
   const config = loadConfig({ ...settings, ...stores });
@@ -78,6 +82,14 @@ function takeFolder(dataDir: string): void {
   started.push(lock.release);
 }
 
+/** Listens for a moment, so that a taken port is known before the stores are started. @throws what `listen` throws */
+async function checkPort(bind: string, port: number): Promise<void> {
+  const server = createServer().listen(port, bind);
+  await once(server, 'listening');
+  server.close();
+  await once(server, 'close');
+}
+
 async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Record<string, string>> {
   const say = (line: string) => console.log(line);
   const openings = await Promise.allSettled([
@@ -97,15 +109,8 @@ async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Reco
 function explain(error: unknown): string | undefined {
   if (error instanceof SetupError) return error.message;
   if (error instanceof ConfigError) return `Bad settings: ${error.message.replaceAll('\n', '; ')}`;
-  const { code, syscall, address, port, path } = error as NodeJS.ErrnoException & {
-    address?: string;
-    port?: number;
-  };
-  if (code === 'EADDRINUSE') {
-    return `Port taken: something else listens on ${address}:${port}; set POOLHUB_PORT to another port`;
-  }
-  if (syscall === 'listen')
-    return `Cannot listen on ${address}:${port} (${code}): set POOLHUB_BIND and POOLHUB_PORT`;
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (syscall === 'listen') return `${startFailure(error)}: set POOLHUB_BIND and POOLHUB_PORT`;
   if (code === 'EACCES' || code === 'EPERM')
     return `Not allowed to use ${path} (${code}): is it another user's?`;
   return undefined;

@@ -22,17 +22,18 @@ export interface TestProcess extends Program {
 }
 
 /**
- * Starts a TypeScript entry point of the project as a process of its own and waits for its ready line. It ends with
+ * Starts an entry point of the project as a process of its own and waits for its ready line. It ends with
  * the test process, however that ends.
  * @param script relative to the project folder, such as `src/bin/hub.ts`
  * @throws Error with the output when it ends or stays silent instead
  */
 export async function startScript(script: string, options: ProcessOptions): Promise<TestProcess> {
   const { args = [], env = {}, ready, readyTimeoutMs = 30_000, root = packageRoot, uid, gid } = options;
+  const loader = script.endsWith('.mjs') ? [] : ['--import', 'tsx'];
   let check = () => {};
   const program = await startProgram(
     process.execPath,
-    ['--enable-source-maps', '--import', 'tsx', join(root, script), ...args],
+    ['--enable-source-maps', ...loader, join(root, script), ...args],
     {
       cwd: root,
       uid,
