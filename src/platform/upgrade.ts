@@ -25,13 +25,17 @@ export function routeUpgrades(server: Server, routes: Readonly<Record<string, Up
       serveAsPlainHttp(server, request, socket, head);
       return;
     }
-    // A connection that breaks is closed as well, and that is what everybody looks at.
-    socket.on('error', () => socket.destroy());
+    socket.on('error', destroy);
     const { path } = splitTarget(request);
     const handler = Object.hasOwn(routes, path) ? routes[path] : undefined;
     if (handler !== undefined) handler(request, socket, head);
     else refuseUpgrade(socket, new AppError('not_found', 'no such path'), requestIdOf(request));
   });
+}
+
+/** A connection that breaks is closed as well, and that is what everybody looks at. */
+function destroy(this: Socket): void {
+  this.destroy();
 }
 
 /** Path and query of a request, without decoding. */

@@ -104,7 +104,10 @@ test('hostile frames never break the hub, and never change anything', async () =
       const before = await stored('m-fuzzed');
       const seen = miner.frames.length;
       miner.socket.send(frame);
-      const answer = await waitFor(() => miner.frames[seen] ?? miner.ended, { what: 'an answer' });
+      const answer = await waitFor(() => miner.frames[seen] ?? miner.ended, {
+        what: 'an answer',
+        intervalMs: 2,
+      });
       if ('type' in answer && answer.type === 'ack') return;
       if ('type' in answer && answer.type === 'error') {
         assert.ok(['bad_json', 'invalid'].includes(answer.error.code), answer.error.code);

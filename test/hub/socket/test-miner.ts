@@ -33,12 +33,16 @@ export class TestMiner {
   }
 
   /** Opens a socket with a session token in the query. */
-  static connect(h: Harness, hub: RunningHub, token: string): Promise<TestMiner> {
+  static connect(h: Harness, hub: Pick<RunningHub, 'url'>, token: string): Promise<TestMiner> {
     return TestMiner.connectWith(h, hub, { query: `?session_token=${token}` });
   }
 
   /** @throws Error when the handshake is refused */
-  static async connectWith(h: Harness, hub: RunningHub, options: ConnectOptions): Promise<TestMiner> {
+  static async connectWith(
+    h: Harness,
+    hub: Pick<RunningHub, 'url'>,
+    options: ConnectOptions,
+  ): Promise<TestMiner> {
     const miner = new TestMiner(hub.url, options);
     h.cleanup(() => miner.socket.terminate());
     await new Promise<void>((resolve, reject) => {
