@@ -1,0 +1,101 @@
+import { ConfigError } from '../platform/config.ts';
+import { AppError } from '../platform/errors.ts';
+import { HubError } from '../sdk/errors.ts';
+import type { Command, Terminal } from './command.ts';
+import { CommandError, UsageError } from './errors.ts';
+
+/** Loaded when called, so that a command does not wait for what the others need. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  'keys create': async () => (await import('./commands/keys.ts')).keysCreate,
+  'keys revoke': async () => (await import('./commands/keys.ts')).keysRevoke,
+  'keys list': async () => (await import('./commands/keys.ts')).keysList,
+  seed: async () => (await import('./commands/seed.ts')).seed,
+  simulate: async () => (await import('./commands/simulate.ts')).simulate,
+  miner: async () => (await import('./commands/miner.ts')).miner,
+  match: async () => (await import('./commands/match.ts')).match,
+  demo: async () => (await import('./commands/demo.ts')).demo,
+  'registry verify': async () => (await import('./commands/registry.ts')).registryVerify,
+  'registry rebuild': async () => (await import('./commands/registry.ts')).registryRebuild,
+  'registry show': async () => (await import('./commands/registry.ts')).registryShow,
+  migrate: async () => (await import('./commands/migrate.ts')).migrate,
+};
+
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+
+/**
+ * Runs one command. @param args what follows `poolhub`
+ * @returns the exit code: 0 done, 1 failed, 2 called in a way that is not understood
+ */
+export async function main(args: readonly string[], terminal: Terminal): Promise<number> {
+  const wantsHelp = args.includes('--help') || args[0] === 'help';
+  const words = args.slice(args[0] === 'help' ? 1 : 0).filter((word) => word !== '--help');
+  const [name, rest] = findCommand(words);
+  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (load === undefined) {
+    const group = groupHelp(words[0]);
+    if (wantsHelp || words.length === 0) {
+      terminal.out(await (group ?? groupHelp(undefined) ?? ''));
+      return words.length === 0 && !wantsHelp ? EXIT_USAGE : 0;
+    }
+    terminal.note(`poolhub: no command "${words.slice(0, 2).join(' ')}" (poolhub --help lists them)`);
+    return EXIT_USAGE;
+  }
+  const command = await load();
+  if (wantsHelp) {
+    terminal.out(command.help);
+    return 0;
+  }
+  try {
+    return await command.run(rest, terminal);
+  } catch (error) {
+    return explain(error, command.name, terminal);
+  }
+}
+
+/** Commands have one or two words. */
+function findCommand(words: readonly string[]): [name: string, rest: readonly string[]] {
+  const two = words.slice(0, 2).join(' ');
+  return Object.hasOwn(COMMANDS, two) ? [two, words.slice(2)] : [words[0] ?? '', words.slice(1)];
+}
+
+/** The list of the commands that begin with a word, or of all; undefined when there is none. */
+function groupHelp(word: string | undefined): Promise<string> | undefined {
+  const names = Object.keys(COMMANDS).filter((name) => word === undefined || name.startsWith(`${word} `));
+  if (names.length === 0) return undefined;
+  return listOf(names, word);
+}
+
+async function listOf(names: readonly string[], word: string | undefined): Promise<string> {
+  const width = Math.max(...names.map((name) => name.length));
+  const commands = await Promise.all(names.map((name) => COMMANDS[name]?.()));
+  const lines = commands.map((command) =>
+    command === undefined ? '' : `  ${command.name.padEnd(width)}  ${command.summary}`,
+  );
+  const usage = `Usage: poolhub ${word ?? '<command>'} ${word === undefined ? '[options]' : '<command> [options]'}`;
+  return [usage, '', ...lines, '', 'poolhub <command> --help shows the options of one.'].join('\n');
+}
+
+/** One line for what a user can act on; the stack for a fault of ours. */
+function explain(error: unknown, name: string, terminal: Terminal): number {
+  if (error instanceof UsageError) {
+    terminal.note(`poolhub ${name}: ${error.message} (poolhub ${name} --help)`);
+    return EXIT_USAGE;
+  }
+  terminal.note(`poolhub ${name}: ${reasonOf(error)}`);
+  return EXIT_FAILURE;
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof HubError) {
+    const details = error.details.map(({ path, message }) => `${path} ${message}`);
+    const request = error.request_id === undefined ? '' : `, request ${error.request_id}`;
+    return `${[error.message, ...details].join('; ')} (${error.code}${request})`;
+  }
+  if (error instanceof ConfigError) return `bad settings: ${error.message.replaceAll('\n', '; ')}`;
+  if (error instanceof CommandError || error instanceof AppError) return error.message;
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as NodeJS.ErrnoException;
+  // An error with a code is the system's or a store's, and its message says it all.
+  return code === undefined ? (error.stack ?? error.message) : error.message || code;
+}

@@ -1,0 +1,37 @@
+import type { Terminal } from './command.ts';
+
+/** A Ctrl-C arrives twice under npm: from the terminal, and again from npm. */
+const SAME_REQUEST_MS = 1_000;
+
+/** The terminal of this process. */
+export function processTerminal(): Terminal {
+  let stopping: AbortController | undefined;
+  // A reader that has seen enough (`| head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  return {
+    env: process.env,
+    out: (line) => void process.stdout.write(`${line}\n`),
+    note: (line) => void process.stderr.write(`${line}\n`),
+    stopSignal() {
+      stopping ??= abortOnSignals();
+      return stopping.signal;
+    },
+  };
+}
+
+/** The first signal asks for an orderly end; a later one ends the process at once. */
+function abortOnSignals(): AbortController {
+  const controller = new AbortController();
+  let askedMs: number | undefined;
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (askedMs !== undefined && performance.now() - askedMs > SAME_REQUEST_MS) process.exit(1);
+      askedMs ??= performance.now();
+      controller.abort();
+    });
+  }
+  return controller;
+}
