@@ -38,6 +38,9 @@ interface Pool {
   readonly orm: Orm;
 }
 
+/** A pool that is replaced lets go of calls that have no answer after this long. */
+const RETIRE_TIMEOUT_SEC = 1;
+
 const PROBE_FIRST_DELAY_MS = 100;
 const PROBE_MAX_DELAY_MS = 2000;
 
@@ -65,6 +68,7 @@ class PooledDatabase implements Database {
   #calls = 0;
   #away = false;
   #closed = false;
+  readonly #ending = new Set<Promise<void>>();
   #probeTimer: NodeJS.Timeout | undefined;
 
   constructor(settings: DatabaseSettings, name: string) {
@@ -103,7 +107,7 @@ class PooledDatabase implements Database {
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#probeTimer);
-    await this.#pool.sql.end({ timeout: timeoutMs / 1000 });
+    await Promise.all([this.#pool.sql.end({ timeout: timeoutMs / 1000 }), ...this.#ending]);
   }
 
   #connect(max: number): Pool {
@@ -130,7 +134,10 @@ class PooledDatabase implements Database {
     const suspected = this.#pool;
     this.#pool = this.#connect(this.#settings.db_pool_max);
     // Calls that do get their answer on the old pool may have it.
-    void suspected.sql.end({ timeout: this.#settings.db_statement_timeout_ms / 1000 });
+    const ended = suspected.sql
+      .end({ timeout: RETIRE_TIMEOUT_SEC })
+      .finally(() => this.#ending.delete(ended));
+    this.#ending.add(ended);
     this.#scheduleProbe(PROBE_FIRST_DELAY_MS);
   }
 
@@ -156,7 +163,7 @@ class PooledDatabase implements Database {
       // meanwhile.
       return false;
     } finally {
-      void probe.sql.end({ timeout: 0 });
+      await probe.sql.end({ timeout: 0 });
     }
   }
 }

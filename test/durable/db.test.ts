@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { sql } from 'drizzle-orm';
 import { connectDatabase, type Database, isDataError, isPostgresUnavailable } from '../../src/platform/db.ts';
@@ -74,13 +76,45 @@ test('calls fail fast while Postgres is down, and work again by themselves', asy
 });
 
 test('a server that accepts and never answers spends the budget of one call, not of all', async () => {
-  const db = open(await h.db());
-  const slow = db.run((orm) => orm.execute(sql`select pg_sleep(1.5)`), 50);
-  await assert.rejects(slow, { code: 'unavailable' });
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => sockets.add(socket));
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  h.cleanup(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
+  });
+  const { port } = silent.address() as AddressInfo;
+  const db = open(`postgresql://nobody@127.0.0.1:${port}/none`);
   await assert.rejects(
-    db.run((orm) => orm.execute(sql`select 1`)),
+    db.run((orm) => orm.execute(sql`select 1`), 50),
     { code: 'unavailable' },
   );
+  const heldBack = Array.from({ length: 1000 }, () => db.run((orm) => orm.execute(sql`select 1`), 60_000));
+  for (const { status } of await Promise.allSettled(heldBack)) assert.equal(status, 'rejected');
+});
+
+test('a call that ran out of its budget is given up; the next ones go on', async () => {
+  const db = open(await h.db());
+  const slow = db.run((orm) => orm.execute(sql`select pg_sleep(0.5)`), 50);
+  await assert.rejects(slow, { code: 'unavailable' });
+  await answers(db);
+});
+
+test('a connection lost under a statement fails that statement only', async () => {
+  const dsn = await h.db();
+  const [db, killer] = [open(dsn), open(dsn)];
+  for (let round = 0; round < 20; round++) {
+    await answers(db);
+    const calls = Array.from({ length: 8 }, () => db.run((orm) => orm.execute(sql`select pg_sleep(0.01)`)));
+    await killer.run((orm) =>
+      orm.execute(sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()`),
+    );
+    for (const result of await Promise.allSettled(calls)) {
+      if (result.status === 'rejected') assert.ok(isPostgresUnavailable(result.reason));
+    }
+  }
   await answers(db);
 });
 

@@ -37,6 +37,21 @@ test('three workers share the tasks: each run belongs to one of them', async () 
   await Promise.all(workers.map((worker) => worker.stop()));
 });
 
+test('a task of another version is refused, not misread', async () => {
+  const config = await h.config({ REDIS_PREFIX: `${h.prefix}-other` });
+  const worker = await startWorker(config, silent);
+  const queue = new Queue('registry', {
+    connection: h.redis,
+    prefix: queuePrefix(config.redis_prefix),
+  });
+  const wrong = [await queue.add('reap', { batch: 1e9 }), await queue.add('from-the-future', {})];
+  for (const job of wrong) {
+    await waitFor(async () => (await job.getState()) === 'failed', { what: `${job.name} is refused` });
+  }
+  await queue.close();
+  await worker.stop();
+});
+
 test('the tasks do their work: status is flushed, lapsed miners are removed, also from Postgres', async () => {
   const settings = {
     SESSION_TTL_SEC: '1',
