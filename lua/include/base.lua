@@ -1,5 +1,6 @@
 -- The shard, the clock and number formatting. `C` (compiled in by the executor) holds the fleet-wide settings.
 local P = KEYS[1]
+local TERMS = P .. 'terms'
 
 -- Milliseconds since the epoch by the clock of Redis, the one clock of all replicas; `override` is a test's clock.
 local function clock_ms(override)

@@ -41,11 +41,12 @@ local function subtract(target, banned, scratch)
   redis.call('BITOP', 'XOR', target, target, scratch)
 end
 
--- Appends to `out` the set bits of a bitmap from `from` to `to` (inclusive; -1 the end), at most `limit` of them.
+-- Appends to `out` the set bits of a bitmap from `from` to `to` (inclusive; '-1' the end), at most `limit` of them.
+-- Constants are strings here: a number costs Redis a printf each.
 local function collect_bits(key, from, to, limit, out)
   local at, found = from, 0
   while found < limit do
-    local bit = redis.call('BITPOS', key, 1, at, to, 'BIT')
+    local bit = redis.call('BITPOS', key, '1', at, to, 'BIT')
     if bit < 0 then return found end
     found = found + 1
     out[#out + 1] = bit

@@ -1,6 +1,6 @@
 -- The clauses of a request as bitmaps. A clause is {name, need = {keys that must all hold}, ban = {keys of which none
--- may}, empty = true when nothing can satisfy it, loose = true when a limit cut a crowded bin and only the record can
--- tell}. Matching and explaining both build them here.
+-- may}, empty = true when nothing can satisfy it, cut = {what a limit cuts through: the bitmap of the one bin of which
+-- only the record can tell}}. Matching and explaining both build them here.
 
 -- Bitmap keys of those terms that somebody carries.
 local function present_keys(terms)
@@ -44,62 +44,38 @@ local function list_clause(clause)
   return { name = clause.name, need = keys, ban = {}, empty = #keys < #clause.terms }
 end
 
--- "At least `minimum` GB", exact to the whole GB: a higher first digit, or the same one and a second digit as high.
+-- "At least `minimum` GB", exact to the whole GB: a higher first digit, or the same one and a second digit as high. A
+-- minimum with a fraction cuts through its own GB.
 local function size_clause(name, term, minimum)
   local whole = size_bin(minimum)
   local high, low = math.floor(whole / 64), whole % 64
   local keys = number_keys(term .. '-hi', high + 1, 63)
-  local same = number_keys(term .. '-hi', high, high)
-  if #same > 0 then
-    local lows = union(number_keys(term .. '-lo', low, 63))
-    if lows then keys[#keys + 1] = intersection({ same[1], lows }) end
-  end
+  local same = number_keys(term .. '-hi', high, high)[1]
+  local lows = same and union(number_keys(term .. '-lo', low, 63))
+  if lows then keys[#keys + 1] = intersection({ same, lows }) end
   local clause = needing(name, union(keys))
-  clause.loose = minimum ~= whole
+  local exact = same and minimum ~= whole and number_keys(term .. '-lo', low, low)[1]
+  if exact then clause.cut = { key = intersection({ same, exact }) } end
   return clause
 end
 
--- Settles the one cell that a limit cuts through, by the sorted set: adds to `fails` those above the limit.
--- Returns true when both sides are too many and only the record can tell.
-local function settle_cut(fails, cell, zset, floor, limit, ceiling)
-  local above = redis.call('ZCOUNT', zset, '(' .. text_of(limit), ceiling)
-  if above == 0 then return false end
-  if above <= C.walk.cut then
-    for _, slot in ipairs(redis.call('ZRANGEBYSCORE', zset, '(' .. text_of(limit), ceiling)) do
-      redis.call('SETBIT', fails, slot, 1)
-    end
-    return false
-  end
-  local below = redis.call('ZCOUNT', zset, floor, text_of(limit))
-  if below > C.walk.cut then return true end
-  redis.call('BITOP', 'OR', fails, fails, cell)
-  for _, slot in ipairs(redis.call('ZRANGEBYSCORE', zset, floor, text_of(limit))) do
-    redis.call('SETBIT', fails, slot, 0)
-  end
-  return false
-end
-
--- "At most `limit`", as a ban of those above: the higher bins, and what the cut bin holds above the limit. A value
--- that is unknown has no bin, and passes. `fine` names the eighths of the bin, where there are any.
+-- "At most `limit`", as a ban of the higher bins; the bin (or its eighth, where `fine` names them) that the limit cuts
+-- through is left to settle_cut. A value that is unknown has no bin, and passes.
 local function limit_clause(name, term, fine, zset, unit, limit)
   local bin, eighth = log_bin(limit, unit)
-  local fails = temporary()
   local keys = number_keys(term, bin + 1, TOP_BIN)
-  local cut = number_keys(term, bin, bin)[1]
-  local floor, ceiling = log_bin_floor(bin, 0, unit), log_bin_floor(bin + 1, 0, unit)
-  if bin == TOP_BIN then ceiling = '+inf' end
-  if cut and fine and bin > 0 and bin < TOP_BIN then
+  local cut = { key = number_keys(term, bin, bin)[1], zset = zset, limit = text_of(limit) }
+  local low, high = log_bin_floor(bin, 0, unit), log_bin_floor(bin + 1, 0, unit)
+  if cut.key and fine and bin > 0 and bin < TOP_BIN then
     local higher = union(number_keys(fine, eighth + 1, 7))
-    if higher then keys[#keys + 1] = intersection({ cut, higher }) end
+    if higher then keys[#keys + 1] = intersection({ cut.key, higher }) end
     local same = number_keys(fine, eighth, eighth)[1]
-    cut = same and intersection({ cut, same })
-    floor, ceiling = log_bin_floor(bin, eighth, unit), log_bin_floor(bin, eighth + 1, unit)
+    cut.key = same and intersection({ cut.key, same })
+    low, high = log_bin_floor(bin, eighth, unit), log_bin_floor(bin, eighth + 1, unit)
   end
-  -- An upper edge a hair higher: a value there is above the limit all the same, so banning it is right.
-  if ceiling ~= '+inf' then ceiling = text_of(ceiling * (1 + 1e-9)) end
-  if #keys > 0 then combine('OR', fails, keys) end
-  local clause = banning(name, fails)
-  if cut then clause.loose = settle_cut(fails, cut, zset, text_of(floor), limit, ceiling) end
+  cut.low, cut.high = text_of(low), bin == TOP_BIN and '+inf' or text_of(high * (1 + 1e-9))
+  local clause = banning(name, union(keys))
+  if cut.key then clause.cut = cut end
   return clause
 end
 
@@ -128,27 +104,52 @@ local function build_clauses(request)
   return out
 end
 
--- Writes to `target` the miners of `base` that satisfy all clauses but `left_out` (an index, or nil).
--- Returns false, and writes nothing, when none can.
-local function feasible_set(target, base, clauses, left_out)
-  local need, ban = { base }, {}
-  for i, clause in ipairs(clauses) do
-    if i ~= left_out then
-      if clause.empty then return false end
-      for _, key in ipairs(clause.need) do need[#need + 1] = key end
-      for _, key in ipairs(clause.ban) do ban[#ban + 1] = key end
-    end
-  end
-  if #need == 1 then need[2] = base end
-  combine('AND', target, need)
-  if #ban > 0 then subtract(target, union(ban), temporary()) end
-  return true
-end
-
 -- The exact checks: what the bins only bound. `eta` is -1 when unknown.
 local function record_passes(request, price, vram, ram, eta)
   if request.max_price and price > request.max_price then return false end
   if request.min_vram_gb and vram < request.min_vram_gb then return false end
   if request.min_ram_gb and ram < request.min_ram_gb then return false end
   return not (request.deadline_ms and eta > request.deadline_ms)
+end
+
+-- Settles, in `target`, the bin that a limit cuts through: few are read one by one; of many, the sorted set may know that
+-- all pass or that none does. Returns true when neither holds, and `target` keeps some that only the record can refuse.
+local function settle_cut(target, clause, request)
+  local cut, inside = clause.cut, temporary()
+  redis.call('BITOP', 'AND', inside, target, cut.key)
+  if redis.call('BITPOS', inside, '1') < 0 then return false end
+  if redis.call('BITCOUNT', inside) <= C.walk.cut then
+    local slots, alone = {}, { [clause.name] = request[clause.name] }
+    collect_bits(inside, 0, '-1', C.walk.cut, slots)
+    for i, record in ipairs(redis.call('HMGET', P .. 'records', unpack(slots))) do
+      local _, price, vram, ram, eta = struct.unpack('<ddddd', record)
+      if not record_passes(alone, price, vram, ram, eta) then redis.call('SETBIT', target, slots[i], '0') end
+    end
+    return false
+  end
+  if not cut.zset then return true end
+  if redis.call('ZCOUNT', cut.zset, '(' .. cut.limit, cut.high) == 0 then return false end
+  if redis.call('ZCOUNT', cut.zset, cut.low, cut.limit) > 0 then return true end
+  redis.call('BITOP', 'XOR', target, target, inside)
+  return false
+end
+
+-- Writes to `target` the miners of `base` that satisfy all clauses but `left_out` (an index, or nil). Returns how many
+-- they are, and whether that counts some above a limit (see settle_cut).
+local function feasible_set(target, base, clauses, request, left_out)
+  local need, ban, loose = { base }, {}, false
+  for i, clause in ipairs(clauses) do
+    if i ~= left_out then
+      if clause.empty then return 0, false end
+      for _, key in ipairs(clause.need) do need[#need + 1] = key end
+      for _, key in ipairs(clause.ban) do ban[#ban + 1] = key end
+    end
+  end
+  combine('AND', target, need)
+  if #ban > 0 then subtract(target, union(ban), temporary()) end
+  if redis.call('BITPOS', target, '1') < 0 then return 0, false end
+  for i, clause in ipairs(clauses) do
+    if i ~= left_out and clause.cut and settle_cut(target, clause, request) then loose = true end
+  end
+  return redis.call('BITCOUNT', target), loose
 end

@@ -1,5 +1,4 @@
 -- Writing the index: bitmaps `ix:<term>`, their counts (`terms`; `count:<family>` for numbers), and the histograms.
-local TERMS = P .. 'terms'
 
 -- Sets or clears a slot in the bitmap of a term, and counts it. A term that nobody carries any more is deleted, so that
 -- memory follows the fleet that is there.

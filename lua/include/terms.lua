@@ -3,36 +3,9 @@
 -- match can ask which numbers are there. Static terms follow from the profile; the bins (a short list of small integers) stand for the terms that move
 -- with heartbeats, claims and feedback, and are kept in the miner's hash as text, so that an unchanged beat costs
 -- one comparison and a changed one touches only what moved.
-local LOG_RATIO = math.log(1.25)
-local PRICE_UNIT = 1e-6 -- upper edge of price bin 0
-local ETA_UNIT = 1 -- ms; upper edge of eta and latency bin 0
-local TOP_BIN = 127
-local SIZE_TOP = 4095 -- GB; two digits of base 64
-local STEPS = 1024
-
 -- Positions in the bins of a miner; the static step of each strategy follows from AT_STEPS on.
 local AT_MATCH, AT_STATE, AT_BUSY, AT_DRAINING, AT_FULL = 1, 2, 3, 4, 5
 local AT_PRICE, AT_FINE, AT_ETA, AT_LATENCY, AT_STEPS = 6, 7, 8, 9, 10
-
--- Logarithmic bin of ratio 1.25 (0 up to `unit`) and its eighth (0..7).
-local function log_bin(value, unit)
-  if value <= unit then return 0, 0 end
-  local x = math.log(value / unit) / LOG_RATIO
-  local whole = math.floor(x)
-  if whole + 1 >= TOP_BIN then return TOP_BIN, 0 end
-  return whole + 1, math.floor((x - whole) * 8)
-end
-
--- Lowest value of a bin's eighth, a hair below for rounding.
-local function log_bin_floor(bin, fine, unit)
-  if bin == 0 then return 0 end
-  return unit * math.exp((bin - 1 + fine / 8) * LOG_RATIO) * (1 - 1e-12)
-end
-
--- Whole GB, as far as the index tells them apart; unknown sizes have no term.
-local function size_bin(gb)
-  return math.min(SIZE_TOP, math.floor(gb))
-end
 
 local function add_size_terms(out, name, gb)
   if gb < 0 then return end

@@ -4,38 +4,43 @@
 -- (Fagin, Lotem, Naor 2001), hence exact.
 local SLACK = 1e-9 -- bounds lie this much above, so that rounding never hides a winner
 
--- How scores are made for one request: the weights, and price_norm.
+-- How scores are made for one request: the weights, and the price at which price_norm is 0.
 local function new_scorer(request)
   local weights = C.strategies[request.strategy]
-  local static = (weights.latency + weights.trust + weights.load) / (STEPS - 1)
-  local price_top = request.max_price or request.price_ref
-  local function price_norm(price)
-    if price_top <= 0 then return price <= 0 and 1 or 0 end
-    return math.max(0, 1 - price / price_top)
-  end
-  local function score(fit, price, step)
-    return weights.cap * fit + weights.price * price_norm(price) + static * step
-  end
-  return { score = score, price_norm = price_norm, at = request.strategy }
+  return {
+    cap = weights.cap, price = weights.price, price_top = request.max_price or request.price_ref,
+    static = (weights.latency + weights.trust + weights.load) / (STEPS - 1),
+    -- Reads a record down to the step of this strategy in one call.
+    format = '<ddddd' .. string.rep('xx', request.strategy - 1) .. 'H',
+  }
+end
+
+local function price_norm(scorer, price)
+  local top = scorer.price_top
+  if top <= 0 then return price <= 0 and 1 or 0 end
+  return price < top and 1 - price / top or 0
+end
+
+local function score_of(scorer, fit, price, step)
+  return scorer.cap * fit + scorer.price * price_norm(scorer, price) + scorer.static * step
 end
 
 -- The best K so far: score first, then the distance of the slot from the job's starting slot.
-local function new_podium(k)
-  local podium = { size = 0 }
-  function podium.full() return podium.size >= k end
-  function podium.beats(bound) return podium.size >= k and podium[k].score > bound end
-  function podium.offer(entry)
-    local at = podium.size + 1
-    while at > 1 do
-      local other = podium[at - 1]
-      if other.score > entry.score or (other.score == entry.score and other.distance < entry.distance) then break end
-      at = at - 1
-    end
-    if at > k then return end
-    table.insert(podium, at, entry)
-    if podium.size == k then podium[k + 1] = nil else podium.size = podium.size + 1 end
+local function podium_offer(podium, entry)
+  local at = podium.size + 1
+  while at > 1 do
+    local other = podium[at - 1]
+    if other.score > entry.score or (other.score == entry.score and other.distance < entry.distance) then break end
+    at = at - 1
   end
-  return podium
+  if at > podium.k then return end
+  table.insert(podium, at, entry)
+  if podium.size == podium.k then podium[podium.k + 1] = nil else podium.size = podium.size + 1 end
+  if podium.size == podium.k then podium.worst = podium[podium.k].score end
+end
+
+local function new_podium(k)
+  return { size = 0, k = k, worst = k > 0 and -math.huge or math.huge }
 end
 
 -- Binary heap of cells, the highest bound on top.
@@ -66,24 +71,25 @@ local function heap_pop(heap)
   return top
 end
 
--- Reads the records of slots and offers those that pass the exact checks.
+-- Reads the records of slots and offers those that pass the exact checks. The inner loop of a match: no table is made
+-- for a miner that cannot win.
 local function score_slots(walk, slots, fit)
+  local scorer, podium, now, unpack_record = walk.scorer, walk.podium, walk.now, struct.unpack
   for from = 1, #slots, 1000 do
     local to = math.min(#slots, from + 999)
     local records = redis.call('HMGET', P .. 'records', unpack(slots, from, to))
-    for i, record in ipairs(records) do
+    for i = 1, to - from + 1 do
+      local record = records[i]
       if record then
-        local lease, price, vram, ram, eta = struct.unpack('<ddddd', record)
-        if (walk.degraded or lease >= walk.now) and record_passes(walk.request, price, vram, ram, eta) then
-          local step = struct.unpack('<H', record, 39 + 2 * walk.scorer.at)
-          local slot = slots[from + i - 1]
-          local distance = slot - walk.start
-          if distance < 0 then distance = distance + walk.slots end
+        local lease, price, vram, ram, eta, step = unpack_record(scorer.format, record)
+        if (walk.degraded or lease >= now) and record_passes(walk.request, price, vram, ram, eta) then
           walk.passed = walk.passed + 1
-          walk.podium.offer({
-            score = walk.scorer.score(fit, price, step), distance = distance, slot = slot, fit = fit, price = price,
-            record = record,
-          })
+          local score = score_of(scorer, fit, price, step)
+          if score >= podium.worst then
+            local distance = slots[from + i - 1] - walk.start
+            if distance < 0 then distance = distance + walk.slots end
+            podium_offer(podium, { score = score, distance = distance, fit = fit, price = price, record = record })
+          end
         end
       end
     end
@@ -108,7 +114,7 @@ local function sample_crowd(walk, key, cell, eighth)
   if not walk.loose and one_price(cell.bin, eighth) then limit = math.min(limit, walk.k) else walk.tied = true end
   limit = math.max(limit, walk.k)
   local slots = {}
-  local found = collect_bits(key, walk.start, -1, limit, slots)
+  local found = collect_bits(key, walk.start, '-1', limit, slots)
   if found < limit and walk.start > 0 then collect_bits(key, 0, walk.start - 1, limit - found, slots) end
   score_slots(walk, slots, cell.fit)
 end
@@ -126,7 +132,7 @@ local function rebound(walk, cell)
   elseif cell.depth == BY_EIGHTH then
     floor, step = log_bin_floor(cell.bin, cell.digits[cell.at], PRICE_UNIT), cell.step
   end
-  cell.bound = walk.scorer.score(cell.fit, floor, step) + SLACK
+  cell.bound = score_of(walk.scorer, cell.fit, floor, step) + SLACK
 end
 
 local function enter(walk, cell)
@@ -140,10 +146,10 @@ local function descending(numbers)
   return out
 end
 
--- What a crowded intersection (now in `scratch`) becomes: a cell that is walked by its next digit.
-local function split_crowd(walk, cell, digit, scratch, count)
-  local child = { key = temporary(), fit = cell.fit, bin = cell.bin, floor = cell.floor, left = count, at = 1 }
-  redis.call('RENAME', scratch, child.key)
+-- What a crowded intersection becomes: a cell that is walked by its next digit, and that keeps the scratch bitmap.
+local function split_crowd(walk, cell, digit, count)
+  local child = { key = walk.scratch, fit = cell.fit, bin = cell.bin, floor = cell.floor, left = count, at = 1 }
+  walk.scratch = temporary()
   if cell.depth == BY_BIN then
     child.depth, child.digits, child.prefix = BY_LEVEL, walk.levels, 'ix:level:' .. walk.strategy .. ':'
   elseif cell.depth == BY_LEVEL then
@@ -159,15 +165,15 @@ local function split_crowd(walk, cell, digit, scratch, count)
 end
 
 -- Takes the next intersection of the cell with the highest bound: reads it where it is small, splits it where not.
-local function take(walk, cell, scratch)
-  local digit = cell.bin
+local function take(walk, cell)
+  local scratch, digit = walk.scratch, cell.bin
   if cell.depth == BY_BIN then
     redis.call('BITOP', 'AND', scratch, cell.key, P .. 'ix:price:' .. cell.bin)
   else
     digit = cell.digits[cell.at]
     redis.call('BITOP', 'AND', scratch, cell.key, P .. cell.prefix .. digit)
   end
-  local first = redis.call('BITPOS', scratch, 1)
+  local first = redis.call('BITPOS', scratch, '1')
   local count = first < 0 and 0 or redis.call('BITCOUNT', scratch)
   if cell.depth ~= BY_BIN then
     cell.at, cell.left = cell.at + 1, cell.left - count
@@ -176,10 +182,10 @@ local function take(walk, cell, scratch)
   if count == 0 then return end
   if count > walk.crowd then
     if cell.depth == BY_EIGHTH then return sample_crowd(walk, scratch, cell, digit) end
-    return split_crowd(walk, cell, digit, scratch, count)
+    return split_crowd(walk, cell, digit, count)
   end
   local slots = { first }
-  collect_bits(scratch, first + 1, -1, count - 1, slots)
+  collect_bits(scratch, first + 1, '-1', count - 1, slots)
   score_slots(walk, slots, cell.fit)
 end
 
@@ -205,7 +211,7 @@ local function fit_classes(set, capability_keys, asked)
       key = temporary()
       redis.call('BITOP', 'XOR', key, at_least[j], at_least[j + 1])
     end
-    if redis.call('BITPOS', key, 1) >= 0 then classes[#classes + 1] = { key = key, fit = j / asked } end
+    if redis.call('BITPOS', key, '1') >= 0 then classes[#classes + 1] = { key = key, fit = j / asked } end
   end
   return classes
 end
@@ -217,7 +223,7 @@ local function walk_set(walk, set, size, capability_keys)
   if size <= C.walk.few then
     for _, class in ipairs(classes) do
       local slots = {}
-      collect_bits(class.key, 0, -1, size, slots)
+      collect_bits(class.key, 0, '-1', size, slots)
       if #slots > 0 then score_slots(walk, slots, class.fit) end
     end
     return true
@@ -232,15 +238,15 @@ local function walk_set(walk, set, size, capability_keys)
       enter(walk, { depth = BY_BIN, key = class.key, fit = class.fit, bin = bin, floor = floor })
     end
   end
-  local scratch = temporary()
+  walk.scratch = temporary()
   while #walk.heap > 0 do
     local cell = heap_pop(walk.heap)
-    if walk.podium.beats(cell.bound) then break end
+    if walk.podium.worst > cell.bound then break end
     if walk.read >= C.walk.budget then
       walk.truncated = true
       break
     end
-    take(walk, cell, scratch)
+    take(walk, cell)
   end
   return false
 end

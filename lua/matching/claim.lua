@@ -11,6 +11,7 @@ RETURNS {'ok', {{reservation_id, until_ms}...}}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

@@ -10,6 +10,7 @@ RETURNS {'ok', job_id, miner_id} | {'ended', how it ended} | {'unknown'}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

@@ -11,9 +11,7 @@ RETURNS {'ok', registered, online, degraded, available, matchable, feasible, {{c
 ]]
 --- @include "base"
 --- @include "record"
---- @include "terms"
---- @include "index"
---- @include "miner"
+--- @include "bins"
 
 --- @include "lazy_due"
 --- @include "bitmap"
@@ -37,19 +35,19 @@ local function satisfies(clause, slot, record)
   for _, key in ipairs(clause.ban) do
     if redis.call('GETBIT', key, slot) == 1 then return false end
   end
-  if not clause.loose then return true end
+  if not clause.cut or redis.call('GETBIT', clause.cut.key, slot) == 0 then return true end
   local _, price, vram, ram, eta = struct.unpack('<ddddd', record)
   return record_passes({ [clause.name] = request[clause.name] }, price, vram, ram, eta)
 end
 
 local function failed_clauses(clauses)
-  local values = redis.call('HMGET', miner_key(miner_id), 'slot', 'busy', 'draining', 'queue_len', 'reserved', 'max_parallel')
+  local values = redis.call('HMGET', P .. 'miner:' .. miner_id, 'slot', 'busy', 'draining', 'queue_len', 'reserved', 'max_parallel')
   local slot = values[1]
   if not slot then return false end
   local failed = {}
   if values[2] == '1' then failed[#failed + 1] = 'busy' end
   if values[3] ~= 'no' then failed[#failed + 1] = 'draining' end
-  if number_or(values[4], 0) + number_or(values[5], 0) >= tonumber(values[6]) then failed[#failed + 1] = 'full' end
+  if tonumber(values[4] or 0) + tonumber(values[5] or 0) >= tonumber(values[6]) then failed[#failed + 1] = 'full' end
   local record = redis.call('HGET', P .. 'records', slot)
   for _, clause in ipairs(clauses) do
     if not satisfies(clause, slot, record) then failed[#failed + 1] = clause.name end
@@ -63,13 +61,11 @@ with_temporaries(function()
   local pool, scratch = temporary(), temporary()
   redis.call('BITOP', 'OR', pool, P .. 'ix:on', P .. 'ix:degraded')
   available = redis.call('BITCOUNT', pool)
-  local function count(left_out)
-    return feasible_set(scratch, pool, clauses, left_out) and redis.call('BITCOUNT', scratch) or 0
-  end
-  feasible = count(nil)
+  feasible = feasible_set(scratch, pool, clauses, request)
   for i, clause in ipairs(clauses) do
-    local have = feasible_set(scratch, pool, { clause }) and redis.call('BITCOUNT', scratch) or 0
-    rows[i] = { clause.name, have, count(i) }
+    local have = feasible_set(scratch, pool, { clause }, request)
+    local dropped = feasible_set(scratch, pool, clauses, request, i)
+    rows[i] = { clause.name, have, dropped }
   end
   if miner_id ~= '' then failed = failed_clauses(clauses) end
 end)

@@ -7,15 +7,13 @@ ARGV[2]   request  JSON: strategy (1-based), k, start (0..1, from the job's id),
                    capabilities_any are asked), capability_terms [], exclude [miner ids]
 
 RETURNS {'ok', feasible, truncated (0|1), loose (0|1), tied (0|1), records read, {candidate...}}, best first, where
-        candidate = {miner_id, degraded (0|1), score, cap_fit, price_norm, distance (0..1 from the job's start), addr,
-        proto, price, eta_ms ('' unknown), latency_norm, trust, queue_len, reserved, max_parallel, state}
+        candidate = {miner_id, 'degraded (0|1) score cap_fit price_norm distance (0..1 from the job's start)', addr,
+        proto, price, eta_ms ('' unknown), latency_norm, trust, queue_len, reserved, max_parallel}
         `loose`: feasible counts some miners above a limit; `tied`: the order inside one price eighth was sampled
 ]]
 --- @include "base"
 --- @include "record"
---- @include "terms"
---- @include "index"
---- @include "miner"
+--- @include "bins"
 --- @include "lazy_due"
 --- @include "bitmap"
 --- @include "clauses"
@@ -34,38 +32,33 @@ local walk = {
   read = 0, passed = 0, crowd = math.max(C.walk.crowd, math.floor(request.k / 2)),
 }
 
--- Walks the miners of one base (`on` or `degraded`); returns how many are feasible.
+local feasible, any_loose = 0, false
+
+-- Walks the miners of one base (`on` or `degraded`) and counts the feasible.
 local function walk_base(base, clauses, capability_keys)
+  if redis.call('HEXISTS', TERMS, base) == 0 then return end
   local set = temporary()
-  if redis.call('HGET', TERMS, base) == false then return 0 end
-  if not feasible_set(set, P .. 'ix:' .. base, clauses) then return 0 end
-  local size = redis.call('BITCOUNT', set)
-  if size == 0 or walk.podium.full() then return size end
-  local before = walk.passed
-  -- Where all were read, those that passed are the feasible; otherwise the bits are.
-  if walk_set(walk, set, size, capability_keys) then return walk.passed - before end
-  return size
+  local size, loose = feasible_set(set, P .. 'ix:' .. base, clauses, request)
+  if size > 0 and walk.podium.size < walk.podium.k then
+    local before = walk.passed
+    walk.loose = loose
+    -- Where all were read, those that passed are the feasible.
+    if walk_set(walk, set, size, capability_keys) then size, loose = walk.passed - before, false end
+  end
+  feasible, any_loose = feasible + size, any_loose or loose
 end
 
-local feasible, loose = 0, false
 with_temporaries(function()
   local clauses = build_clauses(request)
   local capability_keys = present_keys(request.capability_terms)
-  for _, clause in ipairs(clauses) do loose = loose or clause.loose or false end
-  walk.loose = loose
-  feasible = walk_base('on', clauses, capability_keys)
-  local online = walk.podium.size
-  for i = 1, online do walk.podium[i].rank = 'online' end
-  walk.degraded = true
+  walk_base('on', clauses, capability_keys)
+  local first, online = walk.podium, walk.podium.size
   local second = new_podium(request.k - online)
-  local first = walk.podium
-  walk.podium = second
-  feasible = feasible + walk_base('degraded', clauses, capability_keys)
+  walk.degraded, walk.podium = true, second
+  walk_base('degraded', clauses, capability_keys)
   for i = 1, second.size do
-    local entry = second[i]
-    entry.degraded = true
-    entry.score = entry.score / 2
-    first[online + i] = entry
+    second[i].degraded, second[i].score = 1, second[i].score / 2
+    first[online + i] = second[i]
   end
   walk.podium = first
 end)
@@ -73,13 +66,14 @@ end)
 local candidates = {}
 for i, entry in ipairs(walk.podium) do
   local id = record_id(entry.record)
-  local m = redis.call('HMGET', miner_key(id), 'addr', 'proto', 'price', 'eta_ms', 'latency_norm', 'trust', 'queue_len',
-    'reserved', 'max_parallel', 'state')
   candidates[i] = {
-    id, entry.degraded and 1 or 0, text_of(entry.score), text_of(entry.fit),
-    text_of(walk.scorer.price_norm(entry.price)), text_of(entry.distance / slots), unpack(m),
+    id,
+    string.format('%d %.17g %.17g %.17g %.17g', entry.degraded or 0, entry.score, entry.fit,
+      price_norm(walk.scorer, entry.price), entry.distance / slots),
+    unpack(redis.call('HMGET', P .. 'miner:' .. id, 'addr', 'proto', 'price', 'eta_ms', 'latency_norm', 'trust', 'queue_len',
+      'reserved', 'max_parallel')),
   }
 end
 return {
-  'ok', feasible, walk.truncated and 1 or 0, loose and 1 or 0, walk.tied and 1 or 0, walk.read, candidates,
+  'ok', feasible, walk.truncated and 1 or 0, any_loose and 1 or 0, walk.tied and 1 or 0, walk.read, candidates,
 }

@@ -10,6 +10,7 @@ RETURNS {'ok'} | {'outage', silence (ms)}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

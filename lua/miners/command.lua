@@ -12,6 +12,7 @@ RETURNS {'ok', command id} | {'unknown_miner'} | {'full'}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

@@ -12,6 +12,7 @@ RETURNS {'ok'} | {'session_unknown'}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

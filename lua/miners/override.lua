@@ -10,6 +10,7 @@ RETURNS {'ok'} | {'unknown_miner'}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

@@ -8,6 +8,7 @@ RETURNS {'ok', stepped, degraded, removed, held}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

@@ -16,6 +16,7 @@ RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

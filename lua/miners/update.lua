@@ -17,6 +17,7 @@ RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, ar
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

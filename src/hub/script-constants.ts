@@ -11,12 +11,12 @@ export interface WalkLimits {
   sample: number;
   /** Records read per call, at most; past it the answer is `truncated`. */
   budget: number;
-  /** A bin cut by a limit is settled miner by miner when the smaller side has at most this many. */
+  /** A bin that a limit cuts through is settled record by record when it has at most this many feasible miners. */
   cut: number;
 }
 
 /** Chosen on the benchmark of bench/: see docs/adr for the figures. */
-export const WALK_LIMITS: WalkLimits = { few: 48, crowd: 24, sample: 128, budget: 2000, cut: 256 };
+export const WALK_LIMITS: WalkLimits = { few: 24, crowd: 16, sample: 128, budget: 2000, cut: 64 };
 
 /** The settings that every script call of the fleet must agree on, as the table `C` of the scripts. */
 export function scriptConstants(config: Config, walk: WalkLimits = WALK_LIMITS): Record<string, LuaConstant> {

@@ -16,55 +16,44 @@ export interface MatchStoreOptions {
 
 type CandidateReply = [
   minerId: string,
-  degraded: number,
-  score: string,
-  capFit: string,
-  priceNorm: string,
-  distance: string,
+  ranking: string,
   addr: string,
   proto: string,
   price: string,
-  etaMs: string,
+  etaMs: string | null,
   latencyNorm: string,
   trust: string,
   queueLen: string,
   reserved: string,
   maxParallel: string,
-  state: string,
 ];
 
 function foundOf(reply: CandidateReply, shard: number): Found {
-  const [
-    minerId,
-    degraded,
-    score,
-    capFit,
-    priceNorm,
-    distance,
-    addr,
-    proto,
-    price,
-    etaMs,
-    latencyNorm,
-    trust,
-  ] = reply;
-  const maxParallel = Number(reply[14]);
-  const free = Math.max(0, maxParallel - Number(reply[12]) - Number(reply[13]));
+  const [minerId, ranking, addr, proto, price, etaMs, latencyNorm, trust, queueLen, reserved] = reply;
+  const [degraded, score, capFit, priceNorm, distance] = ranking.split(' ').map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  const maxParallel = Number(reply[10]);
+  const free = Math.max(0, maxParallel - Number(queueLen) - Number(reserved));
   return {
     minerId,
     shard,
     degraded: degraded === 1,
-    score: Number(score),
-    capFit: Number(capFit),
-    priceNorm: Number(priceNorm),
+    score,
+    capFit,
+    priceNorm,
     latencyNorm: Number(latencyNorm),
     trust: Number(trust),
     loadNorm: free / (maxParallel + 1),
-    distance: Number(distance),
+    distance,
     addr,
     proto,
     price,
-    etaMs: etaMs === '' || etaMs === null ? null : Number(etaMs),
+    etaMs: etaMs === null || etaMs === '' ? null : Number(etaMs),
   };
 }
 
