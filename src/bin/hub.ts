@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createHubApp } from '../hub/app.ts';
@@ -6,7 +5,7 @@ import { startBeacon } from '../hub/beacon.ts';
 import { type HubDeps, type HubState, openDeps } from '../hub/deps.ts';
 import { HEARTBEAT_PATH, MinerSockets } from '../hub/miners/socket.ts';
 import { type Config, loadConfig } from '../platform/config.ts';
-import { createHttpServer, listen } from '../platform/http.ts';
+import { closeServer, createHttpServer, listen } from '../platform/http.ts';
 import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
 import { whenReady } from '../platform/redis.ts';
@@ -19,6 +18,10 @@ export interface RunningHub extends Service {
 }
 
 const REDIS_START_BUDGET_MS = 2000;
+
+/** For openDeps().close() and a margin. */
+const STORES_CLOSE_MS = 3000;
+
 const SHORT_SECRET_CHARS = 16;
 
 /**
@@ -71,10 +74,13 @@ async function stop({ deps, state, server, sockets, stopBeacon }: Parts): Promis
   state.draining = true;
   await sleep(deps.config.shutdown_drain_ms);
   stopBeacon();
-  const closed = once(server, 'close');
-  server.close();
-  await Promise.all([closed, sockets.stop()]);
+  await Promise.all([closeServer(server, requestBudgetMs(deps.config), deps.log), sockets.stop()]);
   await deps.close();
+}
+
+/** What is left of SHUTDOWN_TIMEOUT_SEC for requests in flight once the drain is over and the stores are left their time. */
+function requestBudgetMs(config: Config): number {
+  return Math.max(0, config.shutdown_timeout_sec * 1000 - config.shutdown_drain_ms - STORES_CLOSE_MS);
 }
 
 /** Redis is usually there: then the first request finds a connection. When it is not, the hub starts without it. */

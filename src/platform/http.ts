@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo, BlockList } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
@@ -28,10 +29,10 @@ interface HttpDeps {
 }
 
 const REQUEST_ID_MAX_CHARS = 128;
-const HEADERS_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 30_000;
+const SERVER_TIMEOUTS = { headersMs: 10_000, requestMs: 30_000 };
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const MAX_HEADERS = 64;
+const IDLE_SWEEP_MS = 50;
 
 /** Only pages set a policy of their own (`/docs`); an answer of the API is never rendered. */
 const SECURITY_HEADERS: Parameters<typeof secureHeaders>[0] = {
@@ -86,14 +87,14 @@ export function createHttpApp({ config, log, metrics, state }: HttpDeps): Hono<A
  * The HTTP server of an application, not listening yet. Slow headers (10 s) and slow requests (30 s) are cut off; idle connections are
  * kept a little longer than load balancers keep theirs (60 s), so that none is closed under a request.
  */
-export function createHttpServer(app: Hono<AppEnv>): Server {
+export function createHttpServer(app: Hono<AppEnv>, timeouts = SERVER_TIMEOUTS): Server {
   const server = createAdaptorServer({
     fetch: app.fetch,
     serverOptions: {
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: timeouts.requestMs,
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-      connectionsCheckingInterval: 1000,
+      connectionsCheckingInterval: Math.min(1000, timeouts.headersMs),
       noDelay: true,
     },
   }) as Server;
@@ -114,11 +115,31 @@ export async function listen(server: Server, host: string, port: number): Promis
   return `http://${family === 'IPv6' ? `[${bound}]` : bound}:${taken}`;
 }
 
+/**
+ * Stops listening and waits until the requests in flight are answered; after `budgetMs` it cuts off what is left. Connections that
+ * fall idle meanwhile are closed at once: Node closes only those that are idle when it stops listening.
+ */
+export async function closeServer(server: Server, budgetMs: number, log: Logger): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
+  const cut = setTimeout(() => {
+    log.warn({ budget_ms: budgetMs }, 'cutting off requests that do not end');
+    server.closeAllConnections();
+  }, budgetMs);
+  try {
+    await closed;
+  } finally {
+    clearInterval(sweep);
+    clearTimeout(cut);
+  }
+}
+
 function observe(log: Logger, metrics: Metrics, state: Draining): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
     const started = performance.now();
-    if (state.draining) c.header('Connection', 'close');
     await next();
+    if (state.draining) c.header('Connection', 'close');
     const durationMs = performance.now() - started;
     const pattern = routePath(c, -1);
     const route = pattern === '/*' || pattern === '*' ? 'none' : pattern;

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { harness } from '../../support/harness.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { ADMIN, COORDINATOR, openApp, PROFILE, type TestApp } from './app.ts';
+
+const h = await harness();
+
+/** More than any clock can let through in the moment that it takes. */
+const FLOOD = 60;
+
+async function flood(apps: TestApp[], count: number, from: string): Promise<number[]> {
+  const calls = Array.from({ length: count }, (_, i) =>
+    (apps[i % apps.length] as TestApp).call('POST', '/v1/match', {
+      headers: COORDINATOR,
+      from,
+      body: { job_id: `job-${i}` },
+    }),
+  );
+  return (await Promise.all(calls)).map((answer) => answer.status);
+}
+
+const passed = (statuses: readonly number[]) => statuses.filter((status) => status === 200).length;
+
+test('two replicas count a client together', async () => {
+  const settings = { RATE_LIMIT_MATCH_PER_SEC: '5' };
+  const apps = [await openApp(h, settings), await openApp(h, settings)];
+  let client = 0;
+  // Together: five, a burst of five, and five more should the second turn meanwhile. Apart they would let through at least twenty.
+  await waitFor(async () => {
+    client += 1;
+    const statuses = await flood(apps, FLOOD, `192.0.2.${100 + (client % 100)}`);
+    assert.ok(passed(statuses) >= 10, statuses.join());
+    assert.ok(
+      statuses.every((status) => status === 200 || status === 429),
+      statuses.join(),
+    );
+    return passed(statuses) <= 15;
+  });
+});
+
+test('a refusal says when to come back, and other clients are not in it', async () => {
+  const app = await openApp(h, { RATE_LIMIT_MATCH_PER_SEC: '1' });
+  const match = (from: string) =>
+    app.call('POST', '/v1/match', { headers: COORDINATOR, from, body: { job_id: 'job' } });
+  const refusal = await waitFor(async () => {
+    const answer = await match('192.0.2.21');
+    return answer.status === 429 ? answer : undefined;
+  });
+  assert.equal(refusal.json.error.code, 'rate_limited');
+  assert.ok(Number(refusal.headers.get('Retry-After')) >= 1);
+  assert.equal(refusal.headers.get('RateLimit-Limit'), '1');
+  assert.equal(refusal.headers.get('RateLimit-Remaining'), '0');
+  assert.ok(Number(refusal.headers.get('RateLimit-Reset')) >= 1);
+  assert.equal((await match('192.0.2.22')).status, 200);
+  const metrics = (await app.call('GET', '/metrics')).text;
+  assert.match(metrics, /poolhub_rate_limited_total\{route="match"\} [1-9]/);
+  // In the end the window turns and the client is welcome again.
+  await waitFor(async () => (await match('192.0.2.21')).status === 200);
+});
+
+test('routes are counted apart, and strangers before their body is read', async () => {
+  const app = await openApp(h, { RATE_LIMIT_REGISTER_PER_SEC: '1' });
+  const from = '192.0.2.23';
+  await waitFor(
+    async () => (await app.call('POST', '/v1/miners/register', { from, body: '{' })).status === 429,
+  );
+  assert.equal((await app.call('GET', '/v1/miners', { from, headers: ADMIN })).status, 200);
+});
+
+test('heartbeats are counted per session', async () => {
+  const app = await openApp(h, { RATE_LIMIT_HEARTBEAT_PER_SEC: '2' });
+  const [one, two] = [await app.register('limit-1'), await app.register('limit-2')];
+  const beat = (session_token: string) =>
+    app.call('POST', '/v1/miners/heartbeat', { body: { session_token } });
+  await waitFor(async () => (await beat(one)).status === 429);
+  assert.equal((await beat(two)).status, 200);
+});
+
+test('while Redis is down each replica counts for itself, and Redis counts again when it is back', {
+  timeout: 60_000,
+}, async () => {
+  const redis = await h.privateRedis();
+  const settings = { REDIS_URL: redis.url, RATE_LIMIT_REGISTER_PER_SEC: '3' };
+  const apps = [await openApp(h, settings), await openApp(h, settings)];
+  const from = '192.0.2.24';
+  const register = (app: TestApp, id: string) =>
+    app.call('POST', '/v1/miners/register', { from, body: { ...PROFILE, miner_id: id } });
+  assert.equal((await register(apps[0] as TestApp, 'outage-1')).status, 200);
+
+  await redis.kill();
+  for (const app of apps) {
+    const statuses: number[] = [];
+    for (let i = 0; i < FLOOD && !statuses.includes(429); i++)
+      statuses.push((await register(app, `outage-${i}`)).status);
+    assert.equal(statuses.at(-1), 429, statuses.join());
+    assert.ok(
+      statuses.slice(0, -1).every((status) => status === 503),
+      statuses.join(),
+    );
+  }
+
+  await redis.start();
+  for (const app of apps) {
+    await waitFor(async () => (await register(app, 'outage-2')).status === 200, { timeoutMs: 20_000 });
+  }
+});
