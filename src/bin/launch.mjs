@@ -59,7 +59,7 @@ function build() {
 /** Installs when node_modules is not what package-lock.json asks for; only one process at a time. */
 async function ensureDependencies() {
   if (isInstalled()) return;
-  for (;;) {
+  for (let waited = false; ; waited = true) {
     const lock = tryLock(join(ROOT, '.data', 'install.lock'));
     if ('release' in lock) {
       try {
@@ -69,6 +69,7 @@ async function ensureDependencies() {
       }
       return;
     }
+    if (!waited) console.error('Waiting for another process to install the dependencies');
     await new Promise((resolve) => setTimeout(resolve, INSTALL_POLL_MS));
   }
 }
