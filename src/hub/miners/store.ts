@@ -2,13 +2,12 @@ import { controlChannel, keys, shardOf, shardPrefix } from '../../platform/keys.
 import type { RedisClient } from '../../platform/redis.ts';
 import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
 import { profileDigest, profileFields } from './profile.ts';
+import { beatResult, durableJson, leaseOf, text } from './replies.ts';
 import type {
   Beat,
   BeatResult,
   Credential,
-  DurableState,
   FleetStats,
-  Lease,
   ListFilter,
   ListPage,
   MinerHash,
@@ -25,47 +24,6 @@ export interface ReapResult {
   degraded: number;
   removed: number;
   held: number;
-}
-
-const text = (value: number | boolean | undefined): string =>
-  value === undefined ? '' : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
-
-function leaseOf(fields: unknown[]): Lease {
-  const [nowMs, leaseUntilMs, sessionUntilMs, nextHeartbeatMs] = fields.map(Number) as [
-    number,
-    number,
-    number,
-    number,
-  ];
-  return { nowMs, leaseUntilMs, sessionUntilMs, nextHeartbeatMs };
-}
-
-function commandsOf(entries: unknown): PendingCommand[] {
-  return (entries as [string, string, string][]).map(([id, name, args]) => ({
-    id,
-    name,
-    args: JSON.parse(args),
-  }));
-}
-
-function durableJson(durable: DurableState): string {
-  return JSON.stringify({
-    alpha: String(durable.alpha),
-    beta: String(durable.beta),
-    trust: String(durable.alpha / (durable.alpha + durable.beta)),
-    trust_seq: String(durable.trustSeq),
-    observed_latency_ms: String(durable.observedLatencyMs),
-    observed_samples: String(durable.observedSamples),
-    price_override: durable.priceOverride,
-    price_override_until_ms: String(durable.priceOverrideUntilMs),
-  });
-}
-
-/** Status words are the scripts' to choose; one that is not known here is a defect, not an outcome. */
-function beatResult(reply: ScriptReply): BeatResult {
-  if (reply[0] === 'session_unknown') return { status: 'session_unknown' };
-  if (reply[0] !== 'ok') throw new Error(`unexpected status ${reply[0]}`);
-  return { status: 'ok', ...leaseOf(reply[1] as unknown[]), commands: commandsOf(reply[2]) };
 }
 
 const LIST_TERMS: Record<NonNullable<ListFilter['state']>, string> = {
