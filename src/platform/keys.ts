@@ -56,7 +56,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
 });
 
 /** CRC-32 (IEEE 802.3, reflected) of the UTF-8 bytes. Node 20.20 has zlib.crc32, but 20.6 does not. */
-export function crc32(text: string): number {
+function crc32(text: string): number {
   let c = 0xffffffff;
   for (const byte of Buffer.from(text, 'utf8')) c = (CRC_TABLE[(c ^ byte) & 0xff] as number) ^ (c >>> 8);
   return (c ^ 0xffffffff) >>> 0;

@@ -32,7 +32,7 @@ export interface ScriptsOptions {
 const INCLUDE = /^--- @include "([a-z_/]+)"\s*$/gm;
 
 /** Writes a constant as a Lua literal. Keys must be identifiers. */
-export function luaLiteral(value: LuaConstant): string {
+function luaLiteral(value: LuaConstant): string {
   if (typeof value === 'number') return Number.isFinite(value) ? String(value) : 'math.huge';
   if (typeof value === 'boolean') return String(value);
   if (typeof value === 'string') return luaString(value);
@@ -48,7 +48,7 @@ function luaString(text: string): string {
 }
 
 /** Reads `lua/<name>.lua` and puts each include in its place once, in order of first mention. */
-export function assembleScript(name: string, folder = join(packageRoot, 'lua')): string {
+function assembleScript(name: string, folder = join(packageRoot, 'lua')): string {
   const seen = new Set<string>();
   const expand = (file: string): string =>
     readFileSync(join(folder, `${file}.lua`), 'utf8').replace(INCLUDE, (_line, included: string) => {

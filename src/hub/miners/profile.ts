@@ -39,7 +39,7 @@ export function normaliseGpuName(name: string): string {
 }
 
 /** Accelerators of a miner that names none: known names among tags and capabilities, else by the GPU's family, else `cpu`. */
-export function deriveAccel(
+function deriveAccel(
   gpuName: string,
   tags: readonly string[],
   capabilities: readonly string[],
