@@ -4,12 +4,12 @@ import type { CommandFrame, RawFrame, ServerFrame } from './socket-frames.ts';
 
 /** How connections end: the codes of the protocol (RFC 6455, 7.4.1; IANA's registry) and our own, which begin at 4000. */
 export const CLOSE = {
-  /** Sent by `ws` itself. */
+  /** Sent by `ws` itself, as are 1007 and 1009. */
   protocol_error: 1002,
   /** Never sent: the connection was cut without a close frame. */
   cut_off: 1006,
+  bad_text: 1007,
   bad_frames: 1008,
-  /** Sent by `ws` itself. */
   too_large: 1009,
   internal: 1011,
   restarting: 1012,
@@ -112,15 +112,16 @@ export class MinerSocket extends WebSocket {
   }
 
   /**
-   * Sends the commands that were not yet sent on this connection; and all that wait, once `resendMs` have gone by since that was done last.
+   * Sends the commands that were not yet sent on this connection; and all that wait, once a lease has gone by since that was done last: a
+   * miner beats three times in a lease, so one that has not acknowledged by then may never have seen them.
    * @param commands oldest first
    */
-  deliver(commands: readonly CommandFrame[], resendMs: number): void {
+  deliver(commands: readonly CommandFrame[]): void {
     if (commands.length === 0) return;
     const nowMs = performance.now();
     if (nowMs >= this.#resendAtMs) {
       this.#sentUpTo = NOTHING_SENT;
-      this.#resendAtMs = nowMs + resendMs;
+      this.#resendAtMs = nowMs + this.#leaseMs;
     }
     for (const command of commands) {
       if (this.bufferedAmount > COMMANDS_BUFFERED_BYTES) return;

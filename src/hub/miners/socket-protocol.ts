@@ -18,14 +18,11 @@ type ProtocolDeps = Pick<HubDeps, 'config' | 'log' | 'metrics' | 'miners'>;
 export class SocketProtocol {
   readonly #deps: ProtocolDeps;
   readonly #sockets = new Map<string, MinerSocket>();
-  readonly #resendMs: number;
   /** Counts notices, so that a new socket can tell whether one came before it could be found. */
   #notices = 0;
 
   constructor(deps: ProtocolDeps) {
     this.#deps = deps;
-    // A miner beats three times in a lease: one that has not acknowledged by then may never have seen the command.
-    this.#resendMs = deps.config.session_ttl_sec * 1000;
   }
 
   /** Has the registry prove the claim of a new socket; that also renews the lease and brings the commands that wait. */
@@ -139,7 +136,7 @@ export class SocketProtocol {
   }
 
   #deliver(socket: MinerSocket, commands: readonly PendingCommand[]): void {
-    socket.deliver(commands.map(commandFrame), this.#resendMs);
+    socket.deliver(commands.map(commandFrame));
   }
 
   #refuse(socket: MinerSocket, thrown: unknown): void {

@@ -69,11 +69,8 @@ export class MinerSockets {
         if (this.#isSlowEnough(socket)) socket.answerPing(data);
       },
       ponged: (socket) => void this.#isSlowEnough(socket),
-      failed: (socket, error) => {
-        deps.metrics.wsClosed.inc({ code: closeCodeOf(error) });
-        deps.log.debug({ request_id: socket.requestId, err: error }, 'socket broke');
-      },
-      ending: (_socket, code) => deps.metrics.wsClosed.inc({ code }),
+      failed: (socket, error) => this.#ending(socket, closeCodeOf(error)),
+      ending: (socket, code) => this.#ending(socket, code),
       closed: (socket) => {
         deps.metrics.wsConnections.dec();
         this.#protocol.forget(socket);
@@ -150,6 +147,11 @@ export class MinerSockets {
     return false;
   }
 
+  #ending({ requestId, claim }: MinerSocket, code: number): void {
+    this.#deps.metrics.wsClosed.inc({ code });
+    this.#deps.log.debug({ request_id: requestId, miner_id: claim?.minerId, code }, 'closing a socket');
+  }
+
   /** A connection may break without a word; then only the silence of the miner tells. */
   #dropDead(): void {
     const nowMs = performance.now();
@@ -176,8 +178,9 @@ function next(socket: MinerSocket): RawFrame | undefined {
   return socket.isOpen ? socket.waiting?.shift() : undefined;
 }
 
-/** What `ws` closes with on its own when a client breaks the protocol. */
-function closeCodeOf(error: Error & { code?: string }): number {
-  if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') return CLOSE.too_large;
-  return error.code?.startsWith('WS_ERR_') ? CLOSE.protocol_error : CLOSE.cut_off;
+/** What `ws` closes with by itself when a client breaks the protocol. */
+function closeCodeOf({ code }: NodeJS.ErrnoException): number {
+  if (code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') return CLOSE.too_large;
+  if (code === 'WS_ERR_TOO_MANY_BUFFERED_PARTS') return CLOSE.bad_frames;
+  return code === 'WS_ERR_INVALID_UTF8' ? CLOSE.bad_text : CLOSE.protocol_error;
 }

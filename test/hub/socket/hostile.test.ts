@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { harness } from '../../support/harness.ts';
@@ -119,6 +120,55 @@ test('hostile frames never break the hub, and never change anything', async () =
     { numRuns: 300 },
   );
 });
+
+test('hostile handshakes are refused or closed with 4401', async () => {
+  const token = await register(hub, 'm-handshake');
+  const tokens = fc.oneof(
+    fc.string({ unit: 'grapheme', maxLength: 300 }),
+    fc.string({ unit: fc.constantFrom('phs_', '.', 'A', '*', '\r\n', '\0', '__proto__'), maxLength: 40 }),
+    fc.nat(token.length - 1).map((at) => token.slice(0, at)),
+  );
+  await fc.assert(
+    fc.asyncProperty(tokens, async (text) => {
+      const query = `?session_token=${encodeURIComponent(text)}`;
+      const miner = await TestMiner.connectWith(h, hub, { query });
+      assert.equal((await miner.end()).code, 4401);
+    }),
+    { numRuns: 60 },
+  );
+
+  const upgrade = 'Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n';
+  const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+  const odd: [string, number][] = [
+    [`GET //v1/miners/heartbeat HTTP/1.1\r\n${upgrade}${key}\r\n`, 404],
+    [`GET /__proto__ HTTP/1.1\r\n${upgrade}${key}\r\n`, 404],
+    [`GET /v1/miners/%68eartbeat HTTP/1.1\r\n${upgrade}${key}\r\n`, 404],
+    [`GET /v1/miners/heartbeat HTTP/1.1\r\n${upgrade}\r\n`, 400],
+    [`GET /v1/miners/heartbeat HTTP/1.1\r\n${upgrade}${key}Sec-WebSocket-Version: 99\r\n\r\n`, 400],
+    [`POST /v1/miners/heartbeat HTTP/1.1\r\n${upgrade}${key}Sec-WebSocket-Version: 13\r\n\r\n`, 405],
+    [
+      `GET /v1/miners/heartbeat HTTP/1.1\r\n${upgrade}${key}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ,,\r\n\r\n`,
+      400,
+    ],
+  ];
+  for (const [request, status] of odd) {
+    assert.match(await rawAnswer(request), new RegExp(`^HTTP/1.1 ${status} `), request.slice(0, 60));
+  }
+});
+
+/** Sends bytes to the hub and collects what comes until the hub closes. */
+function rawAnswer(request: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(hub.url);
+    const socket = connect(Number(port), hostname, () => socket.write(request));
+    let answer = '';
+    socket.on('data', (chunk) => {
+      answer += chunk;
+    });
+    socket.on('error', reject);
+    socket.on('close', () => resolve(answer));
+  });
+}
 
 async function metrics(url: string): Promise<string> {
   return (await fetch(`${url}/metrics`)).text();
