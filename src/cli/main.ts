@@ -3,6 +3,7 @@ import { AppError } from '../platform/errors.ts';
 import { HubError } from '../sdk/errors.ts';
 import type { Command, Terminal } from './command.ts';
 import { CommandError, UsageError } from './errors.ts';
+import { formatTable } from './table.ts';
 
 /** Loaded when called, so that a command does not wait for what the others need. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -32,15 +33,7 @@ export async function main(args: readonly string[], terminal: Terminal): Promise
   const words = args.slice(args[0] === 'help' ? 1 : 0).filter((word) => word !== '--help');
   const [name, rest] = findCommand(words);
   const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (load === undefined) {
-    const group = groupHelp(words[0]);
-    if (wantsHelp || words.length === 0) {
-      terminal.out(await (group ?? groupHelp(undefined) ?? ''));
-      return words.length === 0 && !wantsHelp ? EXIT_USAGE : 0;
-    }
-    terminal.note(`poolhub: no command "${words.slice(0, 2).join(' ')}" (poolhub --help lists them)`);
-    return EXIT_USAGE;
-  }
+  if (load === undefined) return listCommands(words, wantsHelp, terminal);
   const command = await load();
   if (wantsHelp) {
     terminal.out(command.help);
@@ -59,21 +52,31 @@ function findCommand(words: readonly string[]): [name: string, rest: readonly st
   return Object.hasOwn(COMMANDS, two) ? [two, words.slice(2)] : [words[0] ?? '', words.slice(1)];
 }
 
-/** The list of the commands that begin with a word, or of all; undefined when there is none. */
-function groupHelp(word: string | undefined): Promise<string> | undefined {
-  const names = Object.keys(COMMANDS).filter((name) => word === undefined || name.startsWith(`${word} `));
-  if (names.length === 0) return undefined;
-  return listOf(names, word);
-}
-
-async function listOf(names: readonly string[], word: string | undefined): Promise<string> {
-  const width = Math.max(...names.map((name) => name.length));
+/** Shows the commands that begin with a word, or all of them. */
+async function listCommands(words: readonly string[], wanted: boolean, terminal: Terminal): Promise<number> {
+  const [word] = words;
+  const group = Object.keys(COMMANDS).filter((name) => name.startsWith(`${word} `));
+  const unknown = word !== undefined && (group.length === 0 || words.length > 1);
+  if (unknown && !wanted) {
+    terminal.note(`poolhub: no command "${words.slice(0, 2).join(' ')}" (poolhub --help lists them)`);
+    return EXIT_USAGE;
+  }
+  const names = group.length > 0 ? group : Object.keys(COMMANDS);
   const commands = await Promise.all(names.map((name) => COMMANDS[name]?.()));
-  const lines = commands.map((command) =>
-    command === undefined ? '' : `  ${command.name.padEnd(width)}  ${command.summary}`,
+  const rows = commands.flatMap((command) =>
+    command === undefined ? [] : [[command.name, command.summary]],
   );
-  const usage = `Usage: poolhub ${word ?? '<command>'} ${word === undefined ? '[options]' : '<command> [options]'}`;
-  return [usage, '', ...lines, '', 'poolhub <command> --help shows the options of one.'].join('\n');
+  const usage = `Usage: poolhub ${group.length > 0 ? `${word} ` : ''}<command> [options]`;
+  const text = [
+    usage,
+    '',
+    formatTable(['COMMAND', ''], rows),
+    '',
+    'poolhub <command> --help shows its options.',
+  ];
+  if (wanted) terminal.out(text.join('\n'));
+  else terminal.note(text.join('\n'));
+  return wanted ? 0 : EXIT_USAGE;
 }
 
 /** One line for what a user can act on; the stack for a fault of ours. */

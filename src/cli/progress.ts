@@ -6,24 +6,28 @@ export type ProgressStream = Pick<WriteStream, 'write'> & {
   readonly columns?: number;
 };
 
+/** What to show now. */
+export interface ProgressView {
+  /** All of it in one line, for a pipe or file. */
+  line(): string;
+  /** The same for a terminal, the most important first. */
+  screen(): readonly string[];
+}
+
 const SCREEN_EVERY_MS = 500;
 const LINE_EVERY_MS = 5_000;
 const DEFAULT_COLUMNS = 80;
 
-/**
- * Shows what goes on until it is stopped: a terminal sees the lines change in place, anything else gets the first of them
- * every 5 seconds.
- */
+/** Shows what goes on until it is stopped: on a terminal lines that change in place, elsewhere a line every 5 seconds. */
 export class Progress {
   readonly #stream: ProgressStream;
-  readonly #lines: () => readonly string[];
+  readonly #view: ProgressView;
   readonly #timer: NodeJS.Timeout;
   #drawn = 0;
 
-  /** @param lines what to show now, the most important first */
-  constructor(stream: ProgressStream, lines: () => readonly string[]) {
+  constructor(stream: ProgressStream, view: ProgressView) {
     this.#stream = stream;
-    this.#lines = lines;
+    this.#view = view;
     this.#timer = setInterval(() => this.#show(), stream.isTTY ? SCREEN_EVERY_MS : LINE_EVERY_MS);
     if (stream.isTTY) this.#show();
   }
@@ -35,12 +39,13 @@ export class Progress {
   }
 
   #show(): void {
-    const lines = this.#lines();
     if (!this.#stream.isTTY) {
-      this.#stream.write(`${lines[0] ?? ''}\n`);
+      this.#stream.write(`${this.#view.line()}\n`);
       return;
     }
-    const width = (this.#stream.columns ?? DEFAULT_COLUMNS) - 1;
+    const lines = this.#view.screen();
+    // A terminal that does not know its size says 0.
+    const width = (this.#stream.columns || DEFAULT_COLUMNS) - 1;
     // Up to where the last drawing began; each line is cut, because a wrapped one would make the next drawing start too low.
     const back = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : '';
     const text = lines.map((line) => `\r${[...line].slice(0, width).join('')}\x1b[K\n`).join('');

@@ -140,8 +140,14 @@ export class Simulation {
       this.#latencies.record(latencyMs);
       this.#connected.add(miner.id);
     });
+    let registered = false;
+    miner.session.once('registered', () => {
+      registered = true;
+    });
     miner.session.on('interrupted', (error) => {
       this.#connected.delete(miner.id);
+      // A new miner that waits for its turn to register is not interrupted in anything.
+      if (!registered && error instanceof HubError && error.code === 'rate_limited') return;
       this.#count(
         error instanceof SocketClosedError ? `closed_${error.closeCode}` : (error as HubError).code,
       );

@@ -1,7 +1,11 @@
+import { setMaxListeners } from 'node:events';
 import type { Terminal } from './command.ts';
 
 /** A Ctrl-C arrives twice under npm: from the terminal, and again from npm. */
 const SAME_REQUEST_MS = 1_000;
+
+/** Calls at the same time, each of which listens for the stop signal while it waits. */
+const MAX_LISTENERS = 64;
 
 /** The terminal of this process. */
 export function processTerminal(): Terminal {
@@ -25,6 +29,7 @@ export function processTerminal(): Terminal {
 /** The first signal asks for an orderly end; a later one ends the process at once. */
 function abortOnSignals(): AbortController {
   const controller = new AbortController();
+  setMaxListeners(MAX_LISTENERS, controller.signal);
   let askedMs: number | undefined;
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {

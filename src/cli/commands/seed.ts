@@ -23,9 +23,8 @@ export const seed = defineCommand({
     const startedMs = performance.now();
     let registered = 0;
     let created = 0;
-    const progress = new Progress(process.stderr, () => [
-      `registered ${registered} of ${fleet.miners.length}`,
-    ]);
+    const line = () => `registered ${registered} of ${fleet.miners.length}`;
+    const progress = new Progress(process.stderr, { line, screen: () => [line()] });
     try {
       await forEachLimited(fleet.miners, CONCURRENCY, signal, async ({ profile }) => {
         const api_key = await fleet.keyOf(profile.miner_id);

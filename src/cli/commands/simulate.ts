@@ -47,7 +47,8 @@ export const simulate = defineCommand({
       intervalMs: perSec === undefined ? undefined : (fleet.miners.length * 1000) / perSec,
     });
     const meter = new RateMeter();
-    const progress = new Progress(process.stderr, () => [progressLine(simulation.totals(), meter)]);
+    const line = () => progressLine(simulation.totals(), meter);
+    const progress = new Progress(process.stderr, { line, screen: () => [line()] });
     const over = new AbortController();
     try {
       signal.addEventListener('abort', () => over.abort(), { once: true });

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../sdk/errors.ts';
 import type { HubClient } from '../../sdk/hub-client.ts';
@@ -15,7 +16,8 @@ export interface DemoCoordinatorOptions {
   readonly seed: number;
 }
 
-type Ending = 'completed' | 'failed' | 'rejected' | 'no_candidate';
+/** `released`: the best candidate was none of the simulated miners, so nobody could be handed the job. */
+type Ending = 'completed' | 'failed' | 'rejected' | 'released' | 'no_candidate';
 
 export interface CoordinatorTotals {
   readonly matches: number;
@@ -24,8 +26,9 @@ export interface CoordinatorTotals {
   readonly endings: Readonly<Record<Ending, number>>;
   /** Calls that failed, by code. */
   readonly errors: Readonly<Record<string, number>>;
-  /** How the last match was decided. */
+  /** What the last match found, and why. */
   readonly last: string;
+  readonly why: string;
 }
 
 /** Past this many jobs the coordinator waits with new ones: the hub or the miners are slower than it asks. */
@@ -46,16 +49,25 @@ export class DemoCoordinator {
   readonly #options: DemoCoordinatorOptions;
   readonly #random: Random;
   readonly #latencies = new Latencies();
-  readonly #endings: Record<Ending, number> = { completed: 0, failed: 0, rejected: 0, no_candidate: 0 };
+  readonly #endings: Record<Ending, number> = {
+    completed: 0,
+    failed: 0,
+    rejected: 0,
+    released: 0,
+    no_candidate: 0,
+  };
   readonly #errors = new Map<string, number>();
   readonly #stopping = new AbortController();
   readonly #jobs = new Set<Promise<void>>();
   #matches = 0;
   #last = '';
+  #why = '';
 
   constructor(options: DemoCoordinatorOptions) {
     this.#options = options;
     this.#random = seededRandom(options.seed, 1);
+    // Every job listens while it waits, for an answer or for its end.
+    setMaxListeners(MAX_IN_FLIGHT + 1, this.#stopping.signal);
   }
 
   totals(): CoordinatorTotals {
@@ -66,6 +78,7 @@ export class DemoCoordinator {
       endings: { ...this.#endings },
       errors: Object.fromEntries(this.#errors),
       last: this.#last,
+      why: this.#why,
     };
   }
 
@@ -100,10 +113,12 @@ export class DemoCoordinator {
     const best = answer.candidates.find(({ reservation_id }) => reservation_id !== undefined);
     if (best === undefined) {
       this.#endings.no_candidate += 1;
-      this.#last = `none: ${answer.explain}`;
+      this.#last = 'no candidate';
+      this.#why = answer.explain;
       return;
     }
-    this.#last = `${best.miner_id} at ${best.price}, score ${best.score.toFixed(3)}: ${best.explain}`;
+    this.#last = `${best.miner_id} at ${best.price}, score ${best.score.toFixed(3)}, best of ${answer.feasible}`;
+    this.#why = best.explain;
     await this.#offer(answer.job_id, best);
   }
 
@@ -123,10 +138,15 @@ export class DemoCoordinator {
   }
 
   async #offer(job_id: string, { miner_id, reservation_id }: Candidate): Promise<void> {
-    const found = this.#options.simulation.miners.get(miner_id);
+    const { client, simulation } = this.#options;
+    const found = simulation.miners.get(miner_id);
+    if (found === undefined) {
+      if (reservation_id !== undefined) await client.releaseReservation(reservation_id);
+      this.#endings.released += 1;
+      return;
+    }
     const report = { job_id, miner_id, ...(reservation_id === undefined ? {} : { reservation_id }) };
-    // A miner that is not ours is a real one, which this stand-in has no way to reach.
-    if (found === undefined || this.#random() < found.traits.rejection_rate || !found.miner.takeJob()) {
+    if (this.#random() < found.traits.rejection_rate || !found.miner.takeJob()) {
       await this.#tell({ ...report, outcome: 'rejected' });
       this.#endings.rejected += 1;
       return;

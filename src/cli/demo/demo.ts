@@ -47,9 +47,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoTotals> {
   });
   const matchesPerSec = options.matchesPerSec ?? DEFAULTS.matchesPerSec;
   const coordinator = new DemoCoordinator({ client, simulation, matchesPerSec, seed });
-  const summary = summarise(urls, simulation, coordinator);
+  const summary = summarise(simulation, coordinator);
   const health = setInterval(() => void summary.askHealth(client), HEALTH_EVERY_MS);
-  const progress = new Progress(options.screen, summary.lines);
+  const progress = new Progress(options.screen, summary);
   const end = () => {
     coordinator.stop();
     void simulation.stop({ logout: false });
@@ -67,7 +67,8 @@ export async function runDemo(options: DemoOptions): Promise<DemoTotals> {
   return { fleet: simulation.totals(), jobs: coordinator.totals() };
 }
 
-function summarise(urls: readonly string[], simulation: Simulation, coordinator: DemoCoordinator) {
+/** What the screen shows. */
+function summarise(simulation: Simulation, coordinator: DemoCoordinator) {
   const beats = new RateMeter();
   const matches = new RateMeter();
   let online: number | null = null;
@@ -79,22 +80,31 @@ function summarise(urls: readonly string[], simulation: Simulation, coordinator:
         () => null,
       );
     },
-    lines(): string[] {
+    line(): string {
+      const { matches: count, match_latency: latency, endings } = coordinator.totals();
+      return (
+        `miners online ${online ?? '?'} · matches ${matches.read(count).toFixed(1)}/s ` +
+        `p50 ${ms(latency.p50_ms)} p99 ${ms(latency.p99_ms)} · ${countsOf(endings)}`
+      );
+    },
+    screen(): string[] {
       const fleet = simulation.totals();
       const jobs = coordinator.totals();
-      const matchRate = matches.read(jobs.matches).toFixed(1);
-      const { match_latency: match, endings } = jobs;
+      const { match_latency: match } = jobs;
+      const { completed, failed, ...notGiven } = jobs.endings;
       const { beat_latency: beat } = fleet;
+      const matchRate = matches.read(jobs.matches).toFixed(1);
+      const beatRate = beats.read(fleet.beats).toFixed(1);
       return [
-        `miners online ${online ?? '?'} · matches ${matchRate}/s p50 ${ms(match.p50_ms)} p99 ${ms(match.p99_ms)} · ` +
-          `completed ${endings.completed} failed ${endings.failed} rejected ${endings.rejected} none ${endings.no_candidate}`,
         '',
-        `Hub       ${urls.join(', ')}`,
-        `Miners    ${fleet.connected} of ${fleet.miners} connected · ${beats.read(fleet.beats).toFixed(1)} heartbeats/s · ` +
-          `p50 ${ms(beat.p50_ms)} p99 ${ms(beat.p99_ms)}`,
-        `Matches   ${jobs.matches} in all · jobs at work ${jobs.in_flight}`,
-        `Errors    ${listOf({ ...fleet.interruptions, ...jobs.errors })}`,
-        `Last      ${jobs.last}`,
+        `Miners     ${online ?? '?'} online · ${fleet.connected} of ${fleet.miners} simulated ones connected`,
+        `Matches    ${matchRate}/s · p50 ${ms(match.p50_ms)} · p99 ${ms(match.p99_ms)} · ${jobs.matches} in all`,
+        `Heartbeats ${beatRate}/s · p50 ${ms(beat.p50_ms)} · p99 ${ms(beat.p99_ms)} · ${fleet.beats} in all`,
+        `Jobs       ${jobs.in_flight} at work · ${countsOf({ completed, failed })}`,
+        `Not given  ${countsOf(notGiven)}`,
+        `Trouble    ${countsOf({ ...fleet.interruptions, ...jobs.errors }) || 'none'}`,
+        `Last       ${jobs.last}`,
+        `           ${jobs.why}`,
         '',
       ];
     },
@@ -105,7 +115,8 @@ function ms(value: number): string {
   return `${value.toFixed(1)} ms`;
 }
 
-function listOf(counts: Readonly<Record<string, number>>): string {
-  const all = Object.entries(counts).map(([code, count]) => `${code} ${count}`);
-  return all.join(', ') || 'none';
+function countsOf(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .map(([name, count]) => `${name.replaceAll('_', ' ')} ${count}`)
+    .join(' · ');
 }
