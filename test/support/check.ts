@@ -13,11 +13,11 @@ export async function check(): Promise<string[]> {
   const failed: string[] = [];
   await Promise.all(
     Object.entries(CHECKS).map(async ([name, args]) => {
-      const child = spawn(process.execPath, args, {
+      const program = await startProgram(process.execPath, args, {
         cwd: packageRoot,
-        stdio: ['ignore', 'inherit', 'inherit'],
+        onOutput: (text) => process.stdout.write(text),
       });
-      const [code] = await once(child, 'close');
+      const { code } = await program.exited;
       if (code !== 0) failed.push(name);
     }),
   );

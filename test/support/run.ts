@@ -31,7 +31,8 @@ async function main(filters: string[]): Promise<string[]> {
   // As /tmp is: other users work in here too.
   const folder = await mkdtemp(join(tmpdir(), 'poolhub-test-'));
   await chmod(folder, 0o1777);
-  undo.push(() => rm(folder, { recursive: true, force: true }));
+  // Stores of a test that was cut short may still be leaving.
+  undo.push(() => rm(folder, { recursive: true, force: true, maxRetries: 20 }));
   const stores = await startStores();
   const tally = await runFiles(files, { ...stores, TMPDIR: folder }, join(folder, 'tally.json'));
   if (tally === undefined) return [...failed, 'the test runner itself'];
@@ -92,9 +93,14 @@ async function runFiles(
 
 const undo: Array<() => unknown> = [];
 
-/** Undoes what was done so far, the last first; safe to call twice. */
-async function cleanUp(): Promise<void> {
-  for (let work = undo.pop(); work !== undefined; work = undo.pop()) await work();
+let cleaning = Promise.resolve();
+
+/** Undoes what was done so far, the last first; a second call waits for the first. */
+function cleanUp(): Promise<void> {
+  cleaning = cleaning.then(async () => {
+    for (let work = undo.pop(); work !== undefined; work = undo.pop()) await work();
+  });
+  return cleaning;
 }
 
 stopOnSignals(cleanUp, (signal) => 128 + constants.signals[signal]);
