@@ -73,6 +73,15 @@ test('registering again closes the socket of the old session with 4409, on any r
   assert.equal(second.ended, undefined);
 });
 
+test('a replica that missed the notice of another session finds out with the next heartbeat', async () => {
+  const miner = await TestMiner.connect(h, a, await register(a, 'm-unnoticed'));
+  await miner.beat();
+  // As registering again would, but without the notice.
+  await h.redis.hset(`${h.prefix}:{0}:miner:m-unnoticed`, 'session', 'digest-of-another-session');
+  miner.send({ queue_len: 1 });
+  assert.equal((await miner.end()).code, 4409);
+});
+
 test('of two sockets of one session on a replica the newer stays', async () => {
   const token = await register(a, 'm-twice');
   const first = await TestMiner.connect(h, a, token);

@@ -29,6 +29,9 @@ test('sockets outlive a Redis that dies, and work when it is back', async () => 
   await waitFor(() => late.errors.length > 0);
   assert.equal(late.errors[0]?.code, 'unavailable');
 
+  const stranger = await TestMiner.connect(h, a, `${token.slice(0, -4)}AAAA`);
+  await waitFor(() => stranger.errors.length > 0);
+
   await redis.start();
   // Each replica finds its way back by itself.
   for (const socket of [miner, late]) {
@@ -44,6 +47,10 @@ test('sockets outlive a Redis that dies, and work when it is back', async () => 
     await call(b, 'POST', '/v1/miners/m-1/commands', { name: 'hello' });
     return miner.commands.length > 0 && late.commands.length > 0;
   });
+  // But not to one that could not be proven meanwhile, and cannot be now.
+  assert.deepEqual(stranger.commands, []);
+  stranger.send({ queue_len: 3 });
+  assert.equal((await stranger.end()).code, 4401);
 });
 
 test('a Redis that forgot everything ends the session with 4401', async () => {
