@@ -54,6 +54,8 @@ export function openDeps(
       commandTimeoutMs: config.redis_command_timeout_ms,
     },
     'pool-hub',
+    // Pipelines of a connection run one after another: without this, what waits behind a server that hangs waits twice.
+    { socketTimeout: config.redis_command_timeout_ms },
   );
   logTransitions(redis, log);
   const scripts = new Scripts(redis, {

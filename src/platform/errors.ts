@@ -127,6 +127,7 @@ const REDIS_NOT_NOW = /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY|OOM|BU
 const REDIS_CLIENT_NOT_NOW = [
   'Connection is closed',
   'Command timed out',
+  'Socket timeout',
   "Stream isn't writeable",
   'Reached the max retries per request limit',
   'Failed to refresh slots cache',

@@ -86,3 +86,26 @@ test('without Redis the hub is down, says so at once, and heals', { timeout: 60_
   assert.equal(lost.json?.error?.code, 'session_unknown', 'the registry was in memory only: register again');
   await app.register('heals-1');
 });
+
+test('a Redis that hangs is one that is down', { timeout: 60_000 }, async () => {
+  const redis = await h.privateRedis();
+  const app = await openApp(h, { REDIS_URL: redis.url });
+  const token = await app.register('hangs-1');
+  const beat = () => app.call('POST', '/v1/miners/heartbeat', { body: { session_token: token } });
+  process.kill(redis.pid(), 'SIGSTOP');
+  try {
+    const answers = await Promise.all([
+      beat(),
+      app.call('POST', '/v1/match', { headers: COORDINATOR, body: { job_id: 'job' } }),
+      app.call('GET', '/v1/health'),
+      app.call('GET', '/readyz'),
+    ]);
+    assert.deepEqual(
+      answers.map((answer) => answer.status),
+      [503, 503, 503, 503],
+    );
+  } finally {
+    process.kill(redis.pid(), 'SIGCONT');
+  }
+  await waitFor(async () => (await beat()).status === 200, { timeoutMs: 20_000 });
+});
