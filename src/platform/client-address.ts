@@ -4,7 +4,7 @@ const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 const WITH_PORT = /^(?:\[([^\]]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/;
 
 /** What a request without a socket (in process) is told to come from; in no block, on no list. */
-export const NO_ADDRESS = 'unknown';
+const NO_ADDRESS = 'unknown';
 
 /**
  * The address of the client: that of the socket, unless it is a trusted proxy; then the rightmost address of X-Forwarded-For that is not a
