@@ -12,18 +12,23 @@ import { describeSettings } from '../platform/environment.ts';
 import { startFailure } from '../platform/lifecycle.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { packageRoot } from '../platform/paths.ts';
+import { HubError } from '../sdk/errors.ts';
 import { firstCalls } from './first-calls.ts';
 import { startHub } from './hub.ts';
 import { tryLock } from './lock.mjs';
 import { stopOnSignals } from './signals.ts';
 import { startWorker } from './worker.ts';
 
-const USAGE = `npm start [-- --data FOLDER]
+const USAGE = `npm start [-- [--demo] [--data FOLDER]]
 Runs one hub and one worker on the stores of REDIS_URL and DB_DSN, or on private ones with their data in FOLDER (.data).
+--demo adds 200 simulated miners and a coordinator that gives them jobs, with a live summary.
 Settings come from the environment and from .env; .env.example lists them.`;
 
 /** Only for a start on one machine: every other process wants these to be chosen. */
 const EMBEDDED_DEFAULTS = { MINER_ENROLLMENT: 'open', LOG_LEVEL: 'warn' };
+
+/** All miners of the demo come from one address, and should not take minutes to. */
+const DEMO_DEFAULTS = { RATE_LIMIT_REGISTER_PER_SEC: '50' };
 
 /** Stands for the address of a store that is yet to be started, while the other settings are checked. */
 const NOT_YET = { REDIS_URL: 'redis://127.0.0.1', DB_DSN: 'postgres://127.0.0.1/poolhub' };
@@ -37,13 +42,13 @@ async function stopAll(): Promise<void> {
   for (let stop = started.pop(); stop !== undefined; stop = started.pop()) await stop();
 }
 
-async function start(dataDir: string): Promise<void> {
+async function start({ dataDir, demo }: { dataDir: string; demo: boolean }): Promise<void> {
   // Others may pass through (Postgres as root runs under another user), but not list or read.
   await mkdir(dataDir, { recursive: true, mode: 0o711 });
   takeFolder(dataDir);
   const secrets = await devSecrets(join(dataDir, 'secrets.env'));
   const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value?.trim()));
-  const settings = { ...EMBEDDED_DEFAULTS, ...secrets, ...given };
+  const settings = { ...EMBEDDED_DEFAULTS, ...(demo ? DEMO_DEFAULTS : {}), ...secrets, ...given };
   const early = loadConfig({ ...NOT_YET, ...settings });
   await checkPort(early.poolhub_bind, early.poolhub_port);
 
@@ -65,6 +70,19 @@ async function start(dataDir: string): Promise<void> {
   console.log(`Health: ${await health.text()}\n`);
   console.log(firstCalls({ url: hub.url, coordinatorSecret }));
   console.log('\nCtrl-C stops it.');
+  if (demo) await watchDemo(hub.url, config.coordinator_shared_secret[0] ?? '');
+}
+
+/** Runs until `stopAll`. @throws what the demo throws */
+async function watchDemo(url: string, coordinatorSecret: string): Promise<void> {
+  const { runDemo } = await import('../cli/demo/demo.ts');
+  const ending = new AbortController();
+  const done = runDemo({ urls: [url], coordinatorSecret, screen: process.stdout, signal: ending.signal });
+  started.push(async () => {
+    ending.abort();
+    await Promise.allSettled([done]);
+  });
+  await done;
 }
 
 /** For the command line, which then works on what this start works on. */
@@ -108,6 +126,7 @@ async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Reco
 /** What a user can act on, in one line; undefined for a fault of ours. */
 function explain(error: unknown): string | undefined {
   if (error instanceof SetupError) return error.message;
+  if (error instanceof HubError) return `The demo does not go on: ${error.message}`;
   if (error instanceof ConfigError) return `Bad settings: ${error.message.replaceAll('\n', '; ')}`;
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (syscall === 'listen') return `${startFailure(error)}: set POOLHUB_BIND and POOLHUB_PORT`;
@@ -117,8 +136,8 @@ function explain(error: unknown): string | undefined {
 }
 
 async function main(): Promise<void> {
-  const options = { data: { type: 'string' }, help: { type: 'boolean' } } as const;
-  let values: { data?: string | undefined; help?: boolean | undefined };
+  const options = { data: { type: 'string' }, demo: { type: 'boolean' }, help: { type: 'boolean' } } as const;
+  let values: { data?: string | undefined; demo?: boolean | undefined; help?: boolean | undefined };
   try {
     values = parseArgs({ options }).values;
   } catch (error) {
@@ -129,7 +148,7 @@ async function main(): Promise<void> {
     return;
   }
   stopOnSignals(stopAll, () => 0);
-  await start(resolve(values.data ?? join(packageRoot, '.data')));
+  await start({ dataDir: resolve(values.data ?? join(packageRoot, '.data')), demo: values.demo ?? false });
 }
 
 try {

@@ -87,6 +87,17 @@ test('a killed start is followed by one that works', async () => {
   await waitFor(async () => ((await stats()) as { status: string }).status === 'ok', { what: 'health' });
 });
 
+test('the demo shows miners, matches and outcomes, and stops', async () => {
+  const started = await h.startProcess(LAUNCHER, {
+    args: ['start', '--demo', '--data', join(folder, 'demo')],
+    env: { POOLHUB_PORT: '0' },
+    ready: /miners online \d+ .* matches [\d.]+\/s p50 [\d.]+ ms p99 [\d.]+ ms .* completed [1-9]/,
+    readyTimeoutMs: 90_000,
+  });
+  started.signal('SIGINT');
+  assert.deepEqual(await started.exited, { code: 0, signal: null }, started.output());
+});
+
 test('bad settings are one line that names each', async () => {
   const lines = await failToStart(join(folder, 'bad'), { POOLHUB_PORT: 'x', REDIS_SHARDS: '0' });
   assert.equal(lines.length, 1, lines.join('\n'));
