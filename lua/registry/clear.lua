@@ -8,10 +8,12 @@ RETURNS {'ok', bits cleared}
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"
 --- @include "remove"
+--- @include "carried"
 --- @include "slot"
 
 local FIRST_PAIR = 2
@@ -21,13 +23,8 @@ local function terms_at(slot)
   local id, carried = holder_of(slot), {}
   if not id then return carried end
   for _, term in ipairs(static_terms(stored_profile(id))) do carried[term] = true end
-  local position = 0
-  for text in string.gmatch(redis.call('HGET', miner_key(id), 'bins'), '[^,]+') do
-    position = position + 1
-    local a, b = bin_terms(position, tonumber(text))
-    if a then carried[a] = true end
-    if b then carried[b] = true end
-  end
+  local bins = redis.call('HGET', miner_key(id), 'bins')
+  if readable_bins(bins) then each_bin_term(bins, function(term) carried[term] = true end) end
   return carried
 end
 
@@ -36,7 +33,7 @@ for i = FIRST_PAIR, #ARGV, 2 do
   local term, slot = ARGV[i], ARGV[i + 1]
   known[slot] = known[slot] or terms_at(slot)
   if not known[slot][term] and redis.call('GETBIT', P .. 'ix:' .. term, slot) == 1 then
-    drop_term(slot, term)
+    drop_counted(slot, term, any_counter_of(term))
     cleared = cleared + 1
   end
 end

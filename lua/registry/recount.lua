@@ -8,22 +8,26 @@ ARGV[3..] term   at most a few dozen
 RETURNS {'ok', {count, bits, bitmap there (0|1)}...} as found
 ]]
 --- @include "base"
+--- @include "bins"
+--- @include "terms"
+--- @include "index"
+--- @include "carried"
 
 local mode = ARGV[2]
 local FIRST_TERM = 3
-local counts = P .. 'terms'
 
 local found = { 'ok' }
 for i = FIRST_TERM, #ARGV do
   local term, key = ARGV[i], P .. 'ix:' .. ARGV[i]
-  local count, bits = tonumber(redis.call('HGET', counts, term) or 0), redis.call('BITCOUNT', key)
+  local counts, field = any_counter_of(term)
+  local count, bits = tonumber(redis.call('HGET', counts, field) or 0), redis.call('BITCOUNT', key)
   local there = redis.call('EXISTS', key)
   found[#found + 1] = { count, bits, there }
   if mode == 'mend' then
     if bits > 0 then
-      redis.call('HSET', counts, term, bits)
+      redis.call('HSET', counts, field, bits)
     else
-      redis.call('HDEL', counts, term)
+      redis.call('HDEL', counts, field)
       redis.call('DEL', key)
     end
   end

@@ -12,6 +12,7 @@ RETURNS {'ok', places held, reserved places by the miner's hash} | {'moved'} | {
 ]]
 --- @include "base"
 --- @include "record"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "miner"

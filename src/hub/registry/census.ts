@@ -6,6 +6,8 @@ export interface Census {
   miners: string[];
   /** Terms that have a bitmap. */
   terms: string[];
+  /** Families of numbered terms that have counts. */
+  families: string[];
   commands: string[];
   regions: string[];
   reservations: string[];
@@ -18,6 +20,7 @@ const SCAN_COUNT = 1000;
 const KINDS: Readonly<Record<string, keyof Census>> = {
   miner: 'miners',
   ix: 'terms',
+  count: 'families',
   commands: 'commands',
   latency: 'regions',
   reservation: 'reservations',
@@ -29,6 +32,7 @@ export async function takeCensus({ redis, prefix }: RegistryStore, shards: numbe
   const found = Array.from({ length: shards }, () => ({
     miners: new Set<string>(),
     terms: new Set<string>(),
+    families: new Set<string>(),
     commands: new Set<string>(),
     regions: new Set<string>(),
     reservations: new Set<string>(),
@@ -49,6 +53,7 @@ export async function takeCensus({ redis, prefix }: RegistryStore, shards: numbe
   return found.map((shard) => ({
     miners: [...shard.miners],
     terms: [...shard.terms],
+    families: [...shard.families],
     commands: [...shard.commands],
     regions: [...shard.regions],
     reservations: [...shard.reservations],

@@ -1,4 +1,4 @@
-import { batches, scanPairs } from './census.ts';
+import { batches, type Census, scanPairs } from './census.ts';
 import type { Seen } from './check-miners.ts';
 import type { Difference, Registry } from './difference.ts';
 import { termsOf } from './expected.ts';
@@ -6,20 +6,30 @@ import { setBits } from './slot-set.ts';
 import { PER_CALL } from './store.ts';
 
 const PIECE_BYTES = 65_536;
+const READ_BITMAPS = 64;
 /** Slots that keep changing hands are left to the next run. */
 const MAX_READS = 8;
 
-/** Checks every bitmap and count of a shard against what its miners imply. `indexed`: terms that have a bitmap. */
+/** Checks every bitmap and count of a shard against what its miners imply. */
 export async function* checkIndex(
   registry: Registry,
   shard: number,
-  indexed: readonly string[],
+  census: Census,
   seen: Seen,
 ): AsyncGenerator<Difference> {
-  for (const term of indexed) yield* checkBitmap(registry, shard, term, seen);
+  for (const batch of batches(census.terms, READ_BITMAPS)) {
+    const suspects = await Promise.all(batch.map((term) => suspectBits(registry, shard, term, seen)));
+    for (const [i, slots] of suspects.entries()) {
+      yield* checkBits(registry, shard, batch[i] as string, slots, seen);
+    }
+  }
   const { store } = registry;
-  const counts = await scanPairs(store.redis, 'hscan', store.key(shard, 'terms'));
-  const terms = new Set([...indexed, ...counts.keys(), ...seen.members.keys()]);
+  const counted = (await scanPairs(store.redis, 'hscan', store.key(shard, 'terms'))).keys();
+  const terms = new Set([...census.terms, ...counted, ...seen.members.keys()]);
+  for (const family of census.families) {
+    const numbers = await scanPairs(store.redis, 'hscan', store.key(shard, `count:${family}`));
+    for (const number of numbers.keys()) terms.add(`${family}:${number}`);
+  }
   for (const batch of batches(terms, PER_CALL.recount)) {
     for (const [i, { counted, bits, hasBitmap }] of (await store.recount(shard, 'look', batch)).entries()) {
       // A bitmap without bits is deleted with its last count.
@@ -31,25 +41,36 @@ export async function* checkIndex(
   }
 }
 
-async function* checkBitmap(
+/** Slots whose bit is set although no miner that was seen there carries the term. */
+async function suspectBits(registry: Registry, shard: number, term: string, seen: Seen): Promise<number[]> {
+  const { store } = registry;
+  const members = seen.members.get(term);
+  const suspects: number[] = [];
+  for (let from = 0; ; from += PIECE_BYTES) {
+    const piece = await store.redis.getrangeBuffer(
+      store.key(shard, `ix:${term}`),
+      from,
+      from + PIECE_BYTES - 1,
+    );
+    for (const slot of setBits(piece, from * 8)) {
+      if (members?.has(slot) !== true) suspects.push(slot);
+    }
+    if (piece.length < PIECE_BYTES) return suspects;
+  }
+}
+
+async function* checkBits(
   registry: Registry,
   shard: number,
   term: string,
+  slots: readonly number[],
   seen: Seen,
 ): AsyncGenerator<Difference> {
-  const { store } = registry;
-  const key = store.key(shard, `ix:${term}`);
-  const members = seen.members.get(term);
-  for (let from = 0; ; from += PIECE_BYTES) {
-    const piece = await store.redis.getrangeBuffer(key, from, from + PIECE_BYTES - 1);
-    const suspects = [...setBits(piece, from * 8)].filter((slot) => members?.has(slot) !== true);
-    for (const batch of batches(suspects, PER_CALL.probe)) {
-      for (const slot of await strayBits(registry, shard, term, batch, seen)) {
-        const detail = `slot ${slot}`;
-        yield { kind: 'stray bit', shard, subject: `ix:${term}`, detail, mend: { by: 'clear', term, slot } };
-      }
+  for (const batch of batches(slots, PER_CALL.probe)) {
+    for (const slot of await strayBits(registry, shard, term, batch, seen)) {
+      const detail = `slot ${slot}`;
+      yield { kind: 'stray bit', shard, subject: `ix:${term}`, detail, mend: { by: 'clear', term, slot } };
     }
-    if (piece.length < PIECE_BYTES) return;
   }
 }
 

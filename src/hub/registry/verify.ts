@@ -53,7 +53,7 @@ export async function* findDifferences(
     counted(seen.owners.size);
     yield* checkSlots(registry, shard, seen);
     yield* checkEntries(registry, shard, census, seen);
-    yield* checkIndex(registry, shard, census.terms, seen);
+    yield* checkIndex(registry, shard, census, seen);
     yield* checkTallies(registry, shard, census);
     yield* checkReservations(registry, shard, census);
   }
