@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { AppError, isConnectionError, unavailable } from './errors.ts';
@@ -36,10 +37,15 @@ export interface Database {
 interface Pool {
   readonly sql: postgres.Sql;
   readonly orm: Orm;
+  /** Calls without an answer yet, also those that were given up. */
+  readonly calls: Set<Promise<unknown>>;
 }
 
 /** A pool that is replaced lets go of calls that have no answer after this long. */
-const RETIRE_TIMEOUT_SEC = 1;
+const RETIRE_TIMEOUT_MS = 1000;
+
+/** A pool that is only slow is replaced no more often than this. */
+const REPLACE_SLOW_POOL_MS = 5000;
 
 const PROBE_FIRST_DELAY_MS = 100;
 const PROBE_MAX_DELAY_MS = 2000;
@@ -54,21 +60,24 @@ const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
 const DATA_SQLSTATE = /^(22|23)/;
 
 /**
- * A pool that fails fast. The first call that cannot reach Postgres (or spends its budget) opens a breaker:
- * calls are refused at once while a probe on a connection of its own asks with backoff whether Postgres is
- * back. The pool is replaced at the same time: its sockets may be dead without knowing it (a cut network
- * sends no FIN), and a connection that closed under a half-written statement never writes again
- * (porsager/postgres#1154).
+ * A pool that fails fast. A call that cannot reach Postgres, or spends its budget, raises the suspicion that Postgres
+ * is away; a probe on a connection of its own asks. If it gets no answer, calls are refused at once until a later
+ * probe (with backoff and jitter) gets one.
+ *
+ * A suspected pool is replaced: its sockets may be dead without knowing it (a cut network sends no FIN), and a
+ * connection that closed under a half-written statement never writes again (porsager/postgres#1154).
  */
 class PooledDatabase implements Database {
   readonly #settings: DatabaseSettings;
   readonly #name: string;
   readonly #budgetMs: number;
   #pool: Pool;
-  #calls = 0;
   #away = false;
+  #probing = false;
+  #replacedAtMs = Number.NEGATIVE_INFINITY;
   #closed = false;
   readonly #ending = new Set<Promise<void>>();
+  #probePool: Pool | undefined;
   #probeTimer: NodeJS.Timeout | undefined;
 
   constructor(settings: DatabaseSettings, name: string) {
@@ -80,16 +89,15 @@ class PooledDatabase implements Database {
 
   async run<T>(work: (orm: Orm) => Promise<T>, budgetMs = this.#budgetMs): Promise<T> {
     if (this.#away || this.#closed) throw unavailable('Postgres');
-    if (this.#calls >= this.#settings.db_pool_max * MAX_CALLS_PER_CONNECTION) throw unavailable('Postgres');
-    this.#calls += 1;
     const pool = this.#pool;
-    const running = work(pool.orm).finally(() => {
-      this.#calls -= 1;
-    });
+    if (pool.calls.size >= this.#settings.db_pool_max * MAX_CALLS_PER_CONNECTION)
+      throw unavailable('Postgres');
+    const running = work(pool.orm).finally(() => pool.calls.delete(running));
+    pool.calls.add(running);
     try {
       return await within(running, budgetMs);
     } catch (error) {
-      if (isUnreachable(error) && pool === this.#pool) this.#suspect();
+      if (isUnreachable(error)) this.#suspect(pool, error);
       throw error;
     }
   }
@@ -107,7 +115,9 @@ class PooledDatabase implements Database {
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#probeTimer);
-    await Promise.all([this.#pool.sql.end({ timeout: timeoutMs / 1000 }), ...this.#ending]);
+    this.#retire(this.#pool, timeoutMs);
+    if (this.#probePool !== undefined) this.#retire(this.#probePool, 0);
+    await Promise.all(this.#ending);
   }
 
   #connect(max: number): Pool {
@@ -125,45 +135,67 @@ class PooledDatabase implements Database {
         idle_in_transaction_session_timeout: 2 * db_statement_timeout_ms,
       },
     });
-    return { sql, orm: drizzle(sql) };
+    return { sql, orm: drizzle(sql), calls: new Set() };
   }
 
-  #suspect(): void {
-    if (this.#away || this.#closed) return;
-    this.#away = true;
+  #suspect(pool: Pool, error: unknown): void {
+    if (this.#closed) return;
+    // A spent budget may only mean a busy server, to which new connections would be one burden more.
+    const replacedLately = performance.now() - this.#replacedAtMs < REPLACE_SLOW_POOL_MS;
+    if (pool === this.#pool && !(isSpentBudget(error) && replacedLately)) this.#replacePool();
+    if (this.#probing) return;
+    this.#probing = true;
+    void this.#probe(PROBE_FIRST_DELAY_MS);
+  }
+
+  #replacePool(): void {
     const suspected = this.#pool;
     this.#pool = this.#connect(this.#settings.db_pool_max);
-    // Calls that do get their answer on the old pool may have it.
-    const ended = suspected.sql
-      .end({ timeout: RETIRE_TIMEOUT_SEC })
-      .finally(() => this.#ending.delete(ended));
-    this.#ending.add(ended);
-    this.#scheduleProbe(PROBE_FIRST_DELAY_MS);
+    this.#replacedAtMs = performance.now();
+    this.#retire(suspected, RETIRE_TIMEOUT_MS);
   }
 
-  #scheduleProbe(delayMs: number): void {
+  /**
+   * Closes a pool once its calls have their answers, or after `timeoutMs`. The driver's own graceful end is not used:
+   * with calls still queued it opens connections anew, and nobody closes those.
+   */
+  #retire(pool: Pool, timeoutMs: number): void {
+    const retired = (async () => {
+      await Promise.race([Promise.allSettled(pool.calls), sleep(timeoutMs, undefined, { ref: false })]);
+      await pool.sql.end({ timeout: 0 });
+    })().finally(() => this.#ending.delete(retired));
+    this.#ending.add(retired);
+  }
+
+  /** Asks until Postgres answers; each failure doubles the wait before the next. */
+  async #probe(delayMs: number): Promise<void> {
+    const answers = await this.#isAnswering();
     if (this.#closed) return;
+    this.#away = !answers;
+    if (answers) {
+      this.#probing = false;
+      return;
+    }
     const jitteredMs = delayMs / 2 + (Math.random() * delayMs) / 2;
-    this.#probeTimer = setTimeout(() => {
-      this.#probe().then((answers) => {
-        if (answers) this.#away = false;
-        else this.#scheduleProbe(Math.min(2 * delayMs, PROBE_MAX_DELAY_MS));
-      });
-    }, jitteredMs);
+    this.#probeTimer = setTimeout(
+      () => void this.#probe(Math.min(2 * delayMs, PROBE_MAX_DELAY_MS)),
+      jitteredMs,
+    );
     this.#probeTimer.unref();
   }
 
-  async #probe(): Promise<boolean> {
+  async #isAnswering(): Promise<boolean> {
     const probe = this.#connect(1);
+    this.#probePool = probe;
     try {
       await within(probe.sql`select 1`, this.#settings.db_connect_timeout_sec * 1000);
       return true;
     } catch {
-      // Whatever the reason, it is "not yet": the next probe asks again, and callers are told `unavailable`
-      // meanwhile.
+      // Whatever the reason, it is "not yet"; callers are told `unavailable` meanwhile.
       return false;
     } finally {
-      await probe.sql.end({ timeout: 0 });
+      this.#probePool = undefined;
+      this.#retire(probe, 0);
     }
   }
 }
@@ -209,11 +241,19 @@ function matchesSqlState(error: unknown, pattern: RegExp): boolean {
   return false;
 }
 
+function isSpentBudget(error: unknown): boolean {
+  return error instanceof AppError && error.cause instanceof SpentBudget;
+}
+
+class SpentBudget extends Error {
+  override readonly name = 'SpentBudget';
+}
+
 async function within<T>(work: PromiseLike<T>, budgetMs: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const spent = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(
-      () => reject(unavailable('Postgres', new Error(`no answer within ${budgetMs} ms`))),
+      () => reject(unavailable('Postgres', new SpentBudget(`no answer within ${budgetMs} ms`))),
       budgetMs,
     );
   });

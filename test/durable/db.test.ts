@@ -107,11 +107,12 @@ test('a connection lost under a statement fails that statement only', async () =
   for (let round = 0; round < 20; round++) {
     await answers(db);
     const calls = Array.from({ length: 8 }, () => db.run((orm) => orm.execute(sql`select pg_sleep(0.01)`)));
+    const outcomes = Promise.allSettled(calls);
     await killer.run((orm) =>
       orm.execute(sql`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid()`),
     );
-    for (const result of await Promise.allSettled(calls)) {
+    for (const result of await outcomes) {
       if (result.status === 'rejected') assert.ok(isPostgresUnavailable(result.reason));
     }
   }

@@ -6,7 +6,9 @@ import { shardOf } from '../../platform/keys.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { Metrics } from '../../platform/metrics.ts';
 import type { Scripts } from '../../platform/scripts.ts';
+import { Turns } from '../../platform/turns.ts';
 import {
+  type CommitResult,
   commitFeedback,
   type FeedbackRow,
   findUnapplied,
@@ -59,11 +61,8 @@ const UNAPPLIED_AFTER_MS = 3000;
  */
 export async function recordFeedback(deps: FeedbackDeps, input: FeedbackInput): Promise<FeedbackResult> {
   const row = { ...input, atMs: Date.now() };
-  let committed: Awaited<ReturnType<typeof commitFeedback>>;
-  try {
-    committed = await deps.db.run((orm) => commitFeedback(orm, row, deps.config), COMMIT_BUDGET_MS);
-  } catch (error) {
-    if (!isPostgresUnavailable(error)) throw error;
+  const committed = await commitInTime(deps, row);
+  if (committed === undefined) {
     await appendToJournal(deps, row);
     deps.metrics.feedback.inc({ outcome: row.outcome });
     await endReservation(deps, row);
@@ -80,6 +79,21 @@ export async function recordFeedback(deps: FeedbackDeps, input: FeedbackInput): 
     deps.log.warn({ err: error }, 'feedback is committed, the registry is told later');
   }
   return { status: 'ok', trust_score, duplicate: false };
+}
+
+/** Feedback of one miner takes its turn here, so that it only ever races with that of other replicas. */
+const turns = new Turns();
+
+/** Undefined when Postgres cannot take it in time. */
+async function commitInTime(deps: FeedbackDeps, row: FeedbackRow): Promise<CommitResult | undefined> {
+  try {
+    return await turns.take(row.minerId, COMMIT_BUDGET_MS, (leftMs) =>
+      deps.db.run((orm) => commitFeedback(orm, row, deps.config), leftMs),
+    );
+  } catch (error) {
+    if (isPostgresUnavailable(error)) return undefined;
+    throw error;
+  }
 }
 
 /**

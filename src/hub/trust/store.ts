@@ -59,7 +59,7 @@ export interface UnappliedFeedback {
 /**
  * Each attempt that fails is the success of another; this many in a row belong to no real load on one miner.
  */
-const COMMIT_ATTEMPTS = 100;
+const COMMIT_ATTEMPTS = 50;
 const COMMIT_BACKOFF_MAX_MS = 20;
 
 export interface TrustSettings {
