@@ -14,6 +14,13 @@ import { matchRoutes } from './matching/routes.ts';
 import { minerRoutes } from './miners/routes.ts';
 import { trustRoutes } from './trust/routes.ts';
 
+/** OpenAPI has no words for WebSocket, so the socket is told here. */
+const DESCRIPTION = `Live registry and matchmaker for GPU miners.
+
+Miners may beat over WebSocket too: \`WS /v1/miners/heartbeat\` with the session token as query \`session_token\`, as Bearer, or offered as
+subprotocol \`token.<token>\` beside \`poolhub\`. A miner sends frames like the body of \`POST /v1/miners/heartbeat\`, the hub answers \`ack\`,
+\`command\` and \`error\`. Close codes: 4401 session unknown, 4409 replaced, 4429 too fast, 1009 too large, 1012 replica restarting.`;
+
 /** The HTTP side of the hub: its table of contents. The WebSocket side is miners/socket.ts. */
 export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   const { config, log, metrics } = deps;
@@ -31,7 +38,7 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   openapiRoute(app, {
     title: 'Pool Hub',
     version: VERSION,
-    description: 'Live registry and matchmaker for GPU miners.',
+    description: DESCRIPTION,
   });
   docsPage(app);
   return app;

@@ -3,6 +3,9 @@ import { type BlockList, isIP } from 'node:net';
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 const WITH_PORT = /^(?:\[([^\]]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/;
 
+const IPV6_GROUPS = 8;
+const NETWORK_GROUPS = 4;
+
 /** What a request without a socket (in process) is told to come from; in no block, on no list. */
 const NO_ADDRESS = 'unknown';
 
@@ -29,6 +32,27 @@ export function clientAddress(
 export function isAddressIn(blocks: BlockList, address: string): boolean {
   const plain = normalise(address);
   return plain !== undefined && blocks.check(plain, isIP(plain) === 4 ? 'ipv4' : 'ipv6');
+}
+
+/**
+ * What counts as one client in a rate limit: an IPv4 address, or the /64 of an IPv6 address, because a single subscriber has all of it to
+ * call from.
+ */
+export function networkOf(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [head = '', tail] = address.split('::');
+  const left = groupsOf(head);
+  const right = groupsOf(tail ?? '');
+  const zeros = Array<string>(Math.max(0, IPV6_GROUPS - left.length - right.length)).fill('0');
+  return `${[...left, ...zeros, ...right].slice(0, NETWORK_GROUPS).join(':')}::/64`;
+}
+
+function groupsOf(text: string): string[] {
+  const groups = text.split(':').filter((group) => group !== '');
+  // A dotted IPv4 tail stands for two groups; both are behind the network.
+  return groups.flatMap((group) =>
+    group.includes('.') ? ['0', '0'] : [Number.parseInt(group, 16).toString(16)],
+  );
 }
 
 function normalise(text: string): string | undefined {

@@ -7,6 +7,7 @@ import {
   RLWrapperTimeouts,
 } from 'rate-limiter-flexible';
 import type { AppEnv } from './app-env.ts';
+import { networkOf } from './client-address.ts';
 import type { Config } from './config.ts';
 import { AppError } from './errors.ts';
 import { limiterPrefix } from './keys.ts';
@@ -64,11 +65,11 @@ export function createLimit({ config, redis, metrics }: LimitDeps): Limit {
   };
 }
 
-/** Counts one call of a session (or a key) against its limit. */
-export type LimitMiner = (c: Context<AppEnv>, session: string) => Promise<void>;
+/** Counts one call against the limit of a miner; `key` says whose calls count together. */
+export type LimitMiner = (c: Context<AppEnv>, key: string) => Promise<void>;
 
 /**
- * The limit of the calls that miners make all the time: RATE_LIMIT_HEARTBEAT_PER_SEC per session, counted by each replica for itself. A
+ * The limit of the calls that miners make all the time: RATE_LIMIT_HEARTBEAT_PER_SEC, counted by each replica for itself. A
  * shared counter would double the round trips of a heartbeat to protect what one script call costs.
  */
 export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitMiner {
@@ -77,8 +78,7 @@ export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>):
     new RateLimiterMemory({ keyPrefix: 'miner', points, duration: 1 }),
     new RateLimiterMemory({ keyPrefix: 'miner:burst', points, duration: BURST_WINDOW_SEC }),
   );
-  return (c, session) =>
-    consume(c, limiter, session, points, () => metrics.rateLimited.inc({ route: 'miner' }));
+  return (c, key) => consume(c, limiter, key, points, () => metrics.rateLimited.inc({ route: 'miner' }));
 }
 
 async function consume(
@@ -117,7 +117,7 @@ function sharedLimiter(
 
 function clientOf(c: Context<AppEnv>): string {
   const caller = c.get('caller');
-  const address = c.get('address');
+  const address = networkOf(c.get('address'));
   return caller === undefined ? address : `${caller.role}-${caller.id}@${address}`;
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clientAddress, isAddressIn } from '../../src/platform/client-address.ts';
+import { clientAddress, isAddressIn, networkOf } from '../../src/platform/client-address.ts';
 import { addressSet } from '../../src/platform/settings.ts';
 
 const PROXIES = addressSet([
@@ -34,4 +34,20 @@ test('an address that is none is in no block', () => {
   assert.equal(isAddressIn(PROXIES, 'unknown'), false);
   assert.equal(isAddressIn(PROXIES, '::ffff:10.1.2.3'), true);
   assert.equal(isAddressIn(PROXIES, 'FD00::5'), true);
+});
+
+test('limits count an IPv4 address, and the /64 of an IPv6 address', () => {
+  assert.equal(networkOf('203.0.113.9'), '203.0.113.9');
+  assert.equal(networkOf('unknown'), 'unknown');
+  for (const same of [
+    '2001:db8::1',
+    '2001:db8::ffff:1',
+    '2001:0db8:0:0:9::',
+    '2001:db8:0:0:1:2:3:4',
+    '2001:db8::1:1.2.3.4',
+  ]) {
+    assert.equal(networkOf(same), '2001:db8:0:0::/64', same);
+  }
+  assert.equal(networkOf('2001:db8:0:1::1'), '2001:db8:0:1::/64');
+  assert.equal(networkOf('::1'), '0:0:0:0::/64');
 });

@@ -1,6 +1,7 @@
 import type { Context } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { bearerToken } from '../../platform/auth.ts';
+import { networkOf } from '../../platform/client-address.ts';
 import { AppError } from '../../platform/errors.ts';
 import type { HubDeps } from '../deps.ts';
 import { digestKey } from './enrollment.ts';
@@ -51,6 +52,14 @@ export function sessionOrKeyClaim(
     minerId,
     credential: { kind: 'key', digest: digestKey(config.api_key_pepper, bearer) },
   };
+}
+
+/**
+ * Whose calls count together in the limit of miner calls: those of a session; of a key, those to one miner from one network, so that
+ * guesses count together and do not use up what the miner itself may send.
+ */
+export function limitKeyOf(c: Context<AppEnv>, { minerId, credential }: MinerClaim): string {
+  return credential.kind === 'session' ? credential.digest : `${minerId}@${networkOf(c.get('address'))}`;
 }
 
 /** The registry does not know the session: register again. */

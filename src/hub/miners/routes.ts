@@ -5,7 +5,7 @@ import { operation } from '../../platform/openapi.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
 import type { HubDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
-import { sessionClaim, sessionOrKeyClaim, sessionUnknown } from './credentials.ts';
+import { limitKeyOf, sessionClaim, sessionOrKeyClaim, sessionUnknown } from './credentials.ts';
 import { beatOf, heartbeat, leaseFields } from './heartbeat.ts';
 import { journalFull, registerMiner, tooManyTerms } from './registration.ts';
 import {
@@ -41,8 +41,9 @@ export function minerRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): v
     }),
     query(SessionQuery),
     async (c) => {
-      const { minerId, credential } = sessionClaim(c, c.req.valid('query').session_token);
-      await guards.limitMiner(c, credential.digest);
+      const claim = sessionClaim(c, c.req.valid('query').session_token);
+      const { minerId, credential } = claim;
+      await guards.limitMiner(c, limitKeyOf(c, claim));
       const result = await deps.miners.renew(minerId, credential);
       if (result.status === 'session_unknown') throw sessionUnknown();
       return c.json(leaseAnswer(minerId, result));
@@ -60,8 +61,9 @@ export function minerRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): v
     }),
     jsonBody(SessionRequest),
     async (c) => {
-      const { minerId, credential } = sessionClaim(c, c.req.valid('json').session_token);
-      await guards.limitMiner(c, credential.digest);
+      const claim = sessionClaim(c, c.req.valid('json').session_token);
+      const { minerId, credential } = claim;
+      await guards.limitMiner(c, limitKeyOf(c, claim));
       const { status } = await deps.miners.logout(minerId, credential);
       if (status === 'session_unknown') throw sessionUnknown();
       return c.json({ status: 'ok', success: true, miner_id: minerId });
@@ -108,7 +110,7 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void 
     async (c) => {
       const request = c.req.valid('json');
       const claim = sessionOrKeyClaim(c, deps.config, request);
-      await guards.limitMiner(c, claim.credential.digest);
+      await guards.limitMiner(c, limitKeyOf(c, claim));
       // A miner of the earlier protocol tells its load as a bare count of jobs.
       const counted = typeof request.current_jobs === 'number' ? request.current_jobs : undefined;
       const payload = { ...request, queue_len: request.queue_len ?? counted };
@@ -131,8 +133,9 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
     jsonBody(UpdateRequest),
     async (c) => {
       const request = c.req.valid('json');
-      const { minerId, credential } = sessionClaim(c, request.session_token);
-      await guards.limitMiner(c, credential.digest);
+      const claim = sessionClaim(c, request.session_token);
+      const { minerId, credential } = claim;
+      await guards.limitMiner(c, limitKeyOf(c, claim));
       const result = await deps.miners.update(minerId, credential, beatOf(request), changeOf(request));
       switch (result.status) {
         case 'session_unknown':

@@ -77,6 +77,21 @@ test('heartbeats are counted per session', async () => {
   assert.equal((await beat(two)).status, 200);
 });
 
+test('guesses of a key count together, and leave the miner its own', async () => {
+  const app = await openApp(h, { RATE_LIMIT_HEARTBEAT_PER_SEC: '2' });
+  const token = await app.register('guessed-1');
+  let guess = 0;
+  await waitFor(async () => {
+    guess += 1;
+    const headers = { Authorization: `Bearer guess-${guess}`, 'X-Miner-ID': 'guessed-1' };
+    return (await app.call('POST', '/v1/miners/heartbeat', { headers, body: {} })).status === 429;
+  });
+  assert.equal(
+    (await app.call('POST', '/v1/miners/heartbeat', { body: { session_token: token } })).status,
+    200,
+  );
+});
+
 test('while Redis is down each replica counts for itself, and Redis counts again when it is back', {
   timeout: 60_000,
 }, async () => {
