@@ -121,7 +121,7 @@ test('an override that has ended is not restored, one without an end is', async 
   const digest = sha256(`key of ${id}`);
   await putOverride(open, id, { price: '9', expiresAt: null });
   const standing = await authorizeMiner(open, id, digest);
-  assert.equal(standing.status === 'ok' && standing.durable.priceOverride, '9.00000000');
+  assert.equal(standing.status === 'ok' && standing.durable.priceOverride, '9');
   await open.db.run((orm) =>
     orm
       .update(priceOverrides)

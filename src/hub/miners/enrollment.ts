@@ -143,8 +143,13 @@ export async function authorizeMiner(
       trustSeq: row.miner.trustSeq,
       observedLatencyMs: row.miner.observedLatencyMs ?? '',
       observedSamples: row.miner.observedLatencySamples,
-      priceOverride: row.price ?? '',
+      priceOverride: row.price === null ? '' : withoutZeros(row.price),
       priceOverrideUntilMs: row.priceUntil?.getTime() ?? '',
     },
   };
+}
+
+/** numeric(20,8) as Postgres writes it (`0.50000000`), the way a person would (`0.5`). */
+function withoutZeros(price: string): string {
+  return price.includes('.') ? price.replace(/\.?0+$/, '') : price;
 }
