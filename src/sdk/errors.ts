@@ -52,7 +52,8 @@ export function errorFromAnswer(status: number, headers: Headers, text: string):
 export function readRetryAfter(value: string | null | undefined): number | undefined {
   if (!value) return undefined;
   if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
-  const atMs = Date.parse(value);
+  // Date.parse also makes dates of what is none, such as "-1".
+  const atMs = /^[A-Z][a-z]{2},? /.test(value) ? Date.parse(value) : Number.NaN;
   return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - Date.now());
 }
 
