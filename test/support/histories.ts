@@ -188,6 +188,8 @@ export class Player {
   }
 
   async #register(id: string, profile: FleetMiner['profile']): Promise<void> {
+    // The registry tells the registrations of a miner apart by their millisecond.
+    this.#world.nowMs++;
     const digest = `session-${++this.#registrations}`;
     this.#sessions.set(id, digest);
     const { seq, alpha, beta } = this.#trustOf(id);

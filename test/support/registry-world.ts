@@ -5,7 +5,7 @@ import { MinerStore } from '../../src/hub/miners/store.ts';
 import type { MinerHash } from '../../src/hub/miners/types.ts';
 import type { Registry } from '../../src/hub/registry/difference.ts';
 import { RegistryStore } from '../../src/hub/registry/store.ts';
-import { scriptConstants, type WalkLimits } from '../../src/hub/script-constants.ts';
+import { scriptConstants, WALK_LIMITS, type WalkLimits } from '../../src/hub/script-constants.ts';
 import { type Config, loadConfig } from '../../src/platform/config.ts';
 import { keys, shardPrefix } from '../../src/platform/keys.ts';
 import { connectRedis, masters, type RedisClient, whenReady } from '../../src/platform/redis.ts';
@@ -32,6 +32,7 @@ export interface World {
   readonly shards: number;
   readonly strategies: Readonly<Record<string, Weights>>;
   readonly config: Config;
+  readonly walk: WalkLimits;
   readonly graceMs: number;
   readonly leaseMs: number;
   /** What the scripts take for the time, ms. */
@@ -66,7 +67,10 @@ export async function resetWorld(world: World): Promise<World> {
 }
 
 /** A registry on what the Redis holds. */
-export function openWorld(redis: RedisClient, { shards = 1, walk, settings }: WorldOptions = {}): World {
+export function openWorld(
+  redis: RedisClient,
+  { shards = 1, walk = WALK_LIMITS, settings }: WorldOptions = {},
+): World {
   const config = loadConfig({
     ...TEST_SECRETS,
     REDIS_URL: 'redis://127.0.0.1',
@@ -89,6 +93,7 @@ export function openWorld(redis: RedisClient, { shards = 1, walk, settings }: Wo
     registry,
     shards,
     config,
+    walk,
     strategies: config.strategies,
     graceMs,
     leaseMs: config.session_ttl_sec * 1000,
