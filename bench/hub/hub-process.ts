@@ -1,0 +1,88 @@
+import { join } from 'node:path';
+import { onFreePort, PortTakenError } from '../../src/embedded/ports.ts';
+import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
+import { waitFor } from '../../test/support/wait-for.ts';
+import { readPool } from '../match/pool.ts';
+import { type Shape, shapesOf } from '../match/shapes.ts';
+import type { Options } from '../support/benchmark.ts';
+import { type LoadedMiner, loadFleet } from '../support/fleet-loader.ts';
+import { benchSettings, openRegistry } from '../support/registry.ts';
+import { benchDatabase, benchRedis } from '../support/stores.ts';
+import type { Undo } from '../support/undo.ts';
+
+const START_TIMEOUT_MS = 30_000;
+const PROBE_TIMEOUT_MS = 1000;
+
+/** A hub in a process of its own, with its fleet. */
+export interface HubUnderLoad {
+  readonly url: string;
+  readonly coordinatorSecret: string;
+  /** One for each connection: a miner that beats. */
+  readonly sessions: readonly LoadedMiner[];
+  /** The kinds of requests of the match benchmark, for this fleet. */
+  readonly shapes: readonly Shape[];
+}
+
+/** Loads the fleet and starts the hub on it. */
+export async function startHubUnderLoad(
+  options: Options,
+  undo: Undo,
+  progress: (line: string) => void,
+): Promise<HubUnderLoad> {
+  const redis = await benchRedis(undo);
+  const settings = benchSettings(redis, await benchDatabase(undo, { migrated: true }));
+  const registry = await openRegistry(settings, undo);
+  const plan = { miners: options.miners, kind: options.fleet, seed: options.seed };
+  const sessions = await loadFleet(registry, plan, options.connections, (online) =>
+    progress(`${online} of ${options.miners} miners online`),
+  );
+  const shapes = shapesOf(await readPool(registry, options.miners));
+  return {
+    url: await startHub(settings, undo),
+    coordinatorSecret: settings.COORDINATOR_SHARED_SECRET as string,
+    sessions,
+    shapes,
+  };
+}
+
+/**
+ * Starts a hub as a process and waits until it is ready. It logs warnings only: a line for each request, read by this process, would
+ * take from both what is to be measured.
+ * @returns its URL
+ */
+function startHub(settings: Record<string, string>, undo: Undo): Promise<string> {
+  return onFreePort(async (port) => {
+    const program = await startProgram(
+      process.execPath,
+      ['--import', 'tsx', join(packageRoot, 'src/bin/hub.ts')],
+      {
+        cwd: packageRoot,
+        env: {
+          PATH: process.env.PATH,
+          HOME: process.env.HOME,
+          ...settings,
+          POOLHUB_PORT: String(port),
+          LOG_LEVEL: 'warn',
+        },
+      },
+    );
+    undo.push(() => program.stop());
+    const url = `http://127.0.0.1:${port}`;
+    await Promise.race([whenReady(url), failedStart(program)]);
+    return url;
+  });
+}
+
+async function whenReady(url: string): Promise<void> {
+  const isReady = async () =>
+    (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })).ok;
+  await waitFor(isReady, { timeoutMs: START_TIMEOUT_MS, what: 'the hub is ready' });
+}
+
+/** @throws PortTakenError, or Error with the output, when the hub ends by itself */
+async function failedStart(program: Program): Promise<never> {
+  await program.exited;
+  if (/EADDRINUSE/.test(program.output())) throw new PortTakenError();
+  throw new Error(`the hub ended right after its start:\n${program.output()}`);
+}

@@ -1,0 +1,222 @@
+import { randomBytes } from 'node:crypto';
+import type { FleetKind } from '../../src/cli/fleet.ts';
+import { formatTable } from '../../src/cli/table.ts';
+import { priceBinTop } from '../../src/hub/matching/score.ts';
+import type { MatchStore } from '../../src/hub/matching/store.ts';
+import { masters } from '../../src/platform/redis.ts';
+import type { Weights } from '../../src/platform/settings.ts';
+import type { Benchmark, Options } from '../support/benchmark.ts';
+import { loadFleet } from '../support/fleet-loader.ts';
+import { type BenchRegistry, benchSettings, openRegistry } from '../support/registry.ts';
+import { median, round } from '../support/statistics.ts';
+import { benchDatabase, benchRedis } from '../support/stores.ts';
+import type { Undo } from '../support/undo.ts';
+import { BruteForce } from './brute-force.ts';
+import { type PoolMiner, readPool } from './pool.ts';
+import { loadEmptyScript, serverMicros } from './server-time.ts';
+import { requestOf, type Shape, type ShapeQuery, shapesOf } from './shapes.ts';
+import { SqlPool } from './sql.ts';
+
+interface ShapeResult {
+  readonly name: string;
+  /** Server-side microseconds of one match, and of an empty script in the same rounds. */
+  readonly server_us: number;
+  readonly noop_us: number;
+  /** server_us / noop_us. */
+  readonly ratio: number;
+  /** Milliseconds of the same query in Postgres. */
+  readonly sql_ms: number;
+  /** Whether every sampled answer was what brute force says. */
+  readonly exact: boolean;
+  readonly feasible: number;
+  /** Records read exactly by one match, mean. */
+  readonly records_read: number;
+  readonly query: ShapeQuery;
+}
+
+interface MatchReport {
+  readonly miners: number;
+  readonly fleet: FleetKind;
+  readonly shapes: readonly ShapeResult[];
+  readonly bytes_per_miner: number;
+  /** Median and highest server_us of the shapes. */
+  readonly typical_us: number;
+  readonly worst_us: number;
+}
+
+/** Answers of each shape that are held against brute force. */
+const SAMPLES = 5;
+const SQL_RUNS = 7;
+const POSITION = 0;
+
+/** How long a match takes in the server, whether it is exact, and what a miner costs in memory. */
+export const matchBenchmark: Benchmark<MatchReport> = {
+  async run(options, undo, progress) {
+    const redis = await benchRedis(undo);
+    const dsn = await benchDatabase(undo, { migrated: false });
+    const registry = await openRegistry(benchSettings(redis, dsn), undo);
+    const bytes_per_miner = await loadAndWeigh(registry, options, progress);
+    progress('reading every miner back');
+    const pool = await readPool(registry, options.miners);
+    const shapes = await measureShapes({ registry, pool, dsn, undo, options, progress });
+    const times = shapes.map(({ server_us }) => server_us);
+    return {
+      miners: options.miners,
+      fleet: options.fleet,
+      shapes,
+      bytes_per_miner,
+      typical_us: round(median(times), 1),
+      worst_us: Math.max(...times),
+    };
+  },
+
+  failed: ({ shapes }) => shapes.some(({ exact }) => !exact),
+
+  table({ miners, fleet, shapes, bytes_per_miner, typical_us, worst_us }) {
+    const rows = shapes.map((shape) => [
+      shape.name,
+      shape.server_us,
+      shape.noop_us,
+      shape.ratio,
+      shape.sql_ms,
+      shape.exact ? 'yes' : 'NO',
+      shape.feasible,
+      shape.records_read,
+    ]);
+    const headings = ['SHAPE', 'MATCH us', 'EMPTY us', 'RATIO', 'SQL ms', 'EXACT', 'FEASIBLE', 'READ'];
+    return [
+      formatTable(headings, rows),
+      '',
+      `${miners} miners (${fleet}): typical ${typical_us} us, worst ${worst_us} us, ${bytes_per_miner} bytes of Redis memory a miner`,
+    ].join('\n');
+  },
+};
+
+/** @returns bytes of Redis memory for one miner */
+async function loadAndWeigh(
+  registry: BenchRegistry,
+  options: Options,
+  progress: (line: string) => void,
+): Promise<number> {
+  const before = await usedMemory(registry);
+  const plan = { miners: options.miners, kind: options.fleet, seed: options.seed };
+  await loadFleet(registry, plan, 0, (online) => progress(`${online} of ${options.miners} miners online`));
+  return Math.round(((await usedMemory(registry)) - before) / options.miners);
+}
+
+async function usedMemory({ redis }: BenchRegistry): Promise<number> {
+  let bytes = 0;
+  for (const node of masters(redis)) {
+    bytes += Number(/^used_memory:(\d+)/m.exec(await node.info('memory'))?.[1]);
+  }
+  return bytes;
+}
+
+interface Bench {
+  readonly registry: BenchRegistry;
+  readonly pool: readonly PoolMiner[];
+  readonly dsn: string;
+  readonly undo: Undo;
+  readonly options: Options;
+  readonly progress: (line: string) => void;
+}
+
+async function measureShapes(bench: Bench): Promise<ShapeResult[]> {
+  const { registry, pool, dsn, undo, options, progress } = bench;
+  const { store, highestPriceBin } = await registry.matching();
+  const weights = registry.config.strategies[store.strategies[POSITION] as string] as Weights;
+  const priceReference = priceBinTop(highestPriceBin);
+  const shapes = shapesOf(pool);
+  progress(`timing ${shapes.length} shapes in ${options.rounds} rounds`);
+  const timings = await timeShapes(registry, store, shapes, options);
+  progress('loading Postgres');
+  const sql = await SqlPool.load(dsn, pool, { weights, priceReference }, undo);
+  const results: ShapeResult[] = [];
+  for (const [i, shape] of shapes.entries()) {
+    progress(`checking "${shape.name}"`);
+    const truth = new BruteForce(pool, shape.query, weights, priceReference);
+    const check = await checkShape(store, shape, truth);
+    await assertSameQuery(sql, shape, truth);
+    const { server_us, noop_us } = timings[i] as Timing;
+    results.push({
+      name: shape.name,
+      server_us,
+      noop_us,
+      ratio: round(server_us / noop_us, 1),
+      sql_ms: round(await sql.executionMs(shape.query, SQL_RUNS), 3),
+      ...check,
+      feasible: truth.feasible.length,
+      query: shape.query,
+    });
+  }
+  return results;
+}
+
+interface Timing {
+  readonly server_us: number;
+  readonly noop_us: number;
+}
+
+/** Medians over rounds in which every shape takes its turn, each beside the empty script: what disturbs one disturbs both. */
+async function timeShapes(
+  { redis }: BenchRegistry,
+  store: MatchStore,
+  shapes: readonly Shape[],
+  { rounds, calls }: Options,
+): Promise<Timing[]> {
+  const [node] = masters(redis);
+  if (node === undefined) throw new Error('no Redis');
+  const empty = await loadEmptyScript(node);
+  const times = shapes.map(() => ({ server: [] as number[], noop: [] as number[] }));
+  // The first round warms up.
+  for (let roundNumber = 0; roundNumber <= rounds; roundNumber += 1) {
+    for (const [i, shape] of shapes.entries()) {
+      const noop = await serverMicros(node, () => repeat(calls, () => node.evalsha(empty, 1, 'empty')));
+      const server = await serverMicros(node, () =>
+        repeat(calls, () => store.find(requestOf(shape, newJobId()), POSITION, shape.query.top_k)),
+      );
+      if (roundNumber === 0) continue;
+      times[i]?.noop.push(noop);
+      times[i]?.server.push(server);
+    }
+  }
+  return times.map(({ server, noop }) => ({
+    server_us: round(median(server), 1),
+    noop_us: round(median(noop), 2),
+  }));
+}
+
+/** One after another: calls that wait for each other would be timed just the same, but the server would not be at rest. */
+async function repeat(times: number, call: () => Promise<unknown>): Promise<void> {
+  for (let n = 0; n < times; n += 1) await call();
+}
+
+async function checkShape(
+  store: MatchStore,
+  shape: Shape,
+  truth: BruteForce,
+): Promise<{ exact: boolean; records_read: number }> {
+  let exact = true;
+  let recordsRead = 0;
+  for (let n = 0; n < SAMPLES; n += 1) {
+    const jobId = newJobId();
+    const found = await store.find(requestOf(shape, jobId), POSITION, shape.query.top_k);
+    exact &&= truth.confirms(found, jobId);
+    recordsRead += found.recordsRead;
+  }
+  return { exact, records_read: round(recordsRead / SAMPLES, 1) };
+}
+
+/** @throws Error when Postgres answers another question: its time would mean nothing */
+async function assertSameQuery(sql: SqlPool, shape: Shape, truth: BruteForce): Promise<void> {
+  const scores = await sql.bestScores(shape.query);
+  const best = truth.best(newJobId());
+  const same =
+    scores.length === best.length &&
+    best.every(({ score }, i) => Math.abs(score - (scores[i] as number)) < 1e-9);
+  if (!same) throw new Error(`Postgres finds others for "${shape.name}": ${scores.slice(0, 3).join(', ')}`);
+}
+
+function newJobId(): string {
+  return randomBytes(16).toString('hex');
+}

@@ -1,0 +1,60 @@
+import { constants } from 'node:os';
+import { stopOnSignals } from '../src/bin/signals.ts';
+import { UsageError } from '../src/cli/errors.ts';
+import { SetupError } from '../src/embedded/setup-error.ts';
+import type { Benchmark, Options } from './support/benchmark.ts';
+import { type BenchmarkName, readRequest, USAGE } from './support/options.ts';
+import { type Undo, undoAll } from './support/undo.ts';
+
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+/** What a shell adds to the number of the signal that ended a program. */
+const EXIT_SIGNAL = 128;
+
+/** Everything that has been started or created, to be taken back in the opposite order. */
+const undo: Undo = [];
+
+/** @returns the exit code */
+async function main(args: readonly string[]): Promise<number> {
+  const request = readRequest(args);
+  if (request.help) {
+    console.log(USAGE);
+    return 0;
+  }
+  stopOnSignals(
+    () => undoAll(undo),
+    (signal) => EXIT_SIGNAL + constants.signals[signal],
+  );
+  const { name, options, json } = request;
+  return measure(await benchmarkOf(name), options, json);
+}
+
+/** Loaded when called: a match needs no WebSockets. */
+async function benchmarkOf(name: BenchmarkName): Promise<Benchmark<object>> {
+  if (name === 'match') return (await import('./match/run.ts')).matchBenchmark as Benchmark<object>;
+  if (name === 'heartbeat') return (await import('./hub/run.ts')).heartbeatBenchmark as Benchmark<object>;
+  return (await import('./hub/run.ts')).httpBenchmark as Benchmark<object>;
+}
+
+/** Reports on standard output, and on the way on standard error. */
+async function measure(benchmark: Benchmark<object>, options: Options, json: boolean): Promise<number> {
+  try {
+    const report = await benchmark.run(options, undo, (line) => console.error(line));
+    console.log(json ? JSON.stringify(report) : benchmark.table(report));
+    return benchmark.failed(report) ? EXIT_FAILURE : 0;
+  } finally {
+    await undoAll(undo);
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof UsageError) {
+    console.error(`bench: ${error.message} (npm run bench -- --help)`);
+    process.exitCode = EXIT_USAGE;
+  } else {
+    console.error(error instanceof SetupError ? error.message : error);
+    process.exitCode = EXIT_FAILURE;
+  }
+}

@@ -1,0 +1,25 @@
+import type { FleetKind } from '../../src/cli/fleet.ts';
+import type { Undo } from './undo.ts';
+
+/** What a run was asked for; each benchmark reads what concerns it. */
+export interface Options {
+  readonly miners: number;
+  readonly fleet: FleetKind;
+  readonly seed: number;
+  readonly rounds: number;
+  readonly calls: number;
+  readonly connections: number;
+  readonly seconds: number;
+}
+
+export interface Benchmark<R> {
+  /**
+   * Measures. What it starts or creates it adds to `undo` at once.
+   * @param progress takes lines for the person who waits
+   */
+  run(options: Options, undo: Undo, progress: (line: string) => void): Promise<R>;
+  /** Whether the run found something wrong; slowness is not. */
+  failed(report: R): boolean;
+  /** The report for people; JSON is for programs. */
+  table(report: R): string;
+}

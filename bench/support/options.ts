@@ -1,0 +1,102 @@
+import { parseArgs } from 'node:util';
+import { UsageError } from '../../src/cli/errors.ts';
+import { wholeOption } from '../../src/cli/numbers.ts';
+import type { Options } from './benchmark.ts';
+
+const BENCHMARKS = ['match', 'heartbeat', 'http'] as const;
+
+export type BenchmarkName = (typeof BENCHMARKS)[number];
+
+export const USAGE = `Usage: npm run bench -- <match|heartbeat|http> [options]
+
+match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
+heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
+http       matches and heartbeats a second over HTTP, beside a bare route of the same server
+
+Options:
+  --miners <n>       how many miners are online (match 10000, else 1000)
+  --fleet <kind>     mixed, or equal: identical new miners (mixed)
+  --seed <n>         the same seed makes the same fleet (1)
+  --rounds <n>       rounds, of which the median counts (match 21, else 3)
+  --calls <n>        match: calls of each kind in a round (20)
+  --connections <n>  heartbeat, http: connections that each have one call under way (32)
+  --seconds <n>      heartbeat, http: length of each measurement in a round (3)
+  --json             print the report as one line of JSON
+  --help             show this
+
+REDIS_URL and DB_DSN name stores to measure on instead of private ones; a run takes back all that it writes there.
+Times depend on the machine: compare figures of one run. See bench/README.md.`;
+
+/** What the command line asked for. */
+export type Request =
+  | { readonly help: true }
+  | { readonly help: false; readonly name: BenchmarkName; readonly json: boolean; readonly options: Options };
+
+const text = { type: 'string' } as const;
+const flag = { type: 'boolean', default: false } as const;
+const OPTIONS = {
+  miners: text,
+  fleet: text,
+  seed: text,
+  rounds: text,
+  calls: text,
+  connections: text,
+  seconds: text,
+  json: flag,
+  help: flag,
+} as const;
+
+/** @throws UsageError */
+export function readRequest(args: readonly string[]): Request {
+  const { values, positionals } = parse(args);
+  if (values.help) return { help: true };
+  const [word, ...more] = positionals;
+  const name = BENCHMARKS.find((known) => known === word);
+  if (name === undefined || more.length > 0) {
+    throw new UsageError(`name one of ${BENCHMARKS.join(', ')}`);
+  }
+  const { fleet = 'mixed' } = values;
+  if (fleet !== 'mixed' && fleet !== 'equal') throw new UsageError('--fleet must be mixed or equal');
+  const whole = (option: 'miners' | 'seed' | 'rounds' | 'calls' | 'connections' | 'seconds') => {
+    const { fallback, ...range } = RANGES[option];
+    return wholeOption(option, values[option] ?? String(fallback(name)), range);
+  };
+  const options = {
+    miners: whole('miners'),
+    fleet,
+    seed: whole('seed'),
+    rounds: whole('rounds'),
+    calls: whole('calls'),
+    connections: whole('connections'),
+    seconds: whole('seconds'),
+  } as const;
+  if (name !== 'match' && options.connections > options.miners) {
+    throw new UsageError('--connections must not be more than --miners: each is a miner');
+  }
+  return { help: false, name, json: values.json, options };
+}
+
+interface Range {
+  readonly min: number;
+  readonly max: number;
+  readonly fallback: (name: BenchmarkName) => number;
+}
+
+/** Fewer miners than a hundred have no rare hardware; more than five million would not fit into the memory of most machines. */
+const RANGES = {
+  miners: { min: 100, max: 5_000_000, fallback: (name) => (name === 'match' ? 10_000 : 1000) },
+  seed: { min: 0, max: 2 ** 31 - 1, fallback: () => 1 },
+  rounds: { min: 1, max: 1000, fallback: (name) => (name === 'match' ? 21 : 3) },
+  calls: { min: 1, max: 10_000, fallback: () => 20 },
+  connections: { min: 1, max: 10_000, fallback: () => 32 },
+  seconds: { min: 1, max: 600, fallback: () => 3 },
+} satisfies Record<string, Range>;
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    // parseArgs adds a second sentence of advice on how to pass dashes.
+    throw new UsageError((error as Error).message.split('. ')[0] as string);
+  }
+}

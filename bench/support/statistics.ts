@@ -1,0 +1,21 @@
+/** The middle value, or the mean of the two in the middle. @throws TypeError for an empty list */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle];
+  if (upper === undefined) throw new TypeError('the median of nothing');
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
+}
+
+/** The smallest value that at least `share` (0..1) of the values do not exceed. @throws TypeError for an empty list */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const found = sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  if (found === undefined) throw new TypeError('a quantile of nothing');
+  return found;
+}
+
+/** Rounds to `digits` decimals, for output. */
+export function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
