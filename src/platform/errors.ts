@@ -132,6 +132,8 @@ const REDIS_CLIENT_NOT_NOW = [
   'Reached the max retries per request limit',
   'Failed to refresh slots cache',
   'None of startup nodes is available',
+  "Cluster isn't ready",
+  'Too many Cluster redirections',
 ];
 
 /** Whether an error means that Redis or Postgres cannot be reached or cannot serve just now. Looks through `cause`. */

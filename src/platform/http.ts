@@ -196,6 +196,6 @@ function limitBody(maxBytes: number): MiddlewareHandler<AppEnv> {
 
 function answerError(c: Context<AppEnv>, error: AppError): Response {
   if (error.retry_after_sec !== undefined) c.header('Retry-After', String(error.retry_after_sec));
-  if (error.code === 'unauthenticated') c.header('WWW-Authenticate', 'Bearer');
+  if (error.status === 401) c.header('WWW-Authenticate', 'Bearer');
   return c.json(envelope(error, c.get('requestId')), error.status);
 }

@@ -11,19 +11,19 @@ export interface Service {
 }
 
 /**
- * Runs a service as the main program: starts it, stops it on SIGTERM or SIGINT, then exits with 0. A start that fails prints one clear line and
- * exits with 1; so does a stop that outlasts `timeoutSec`, or a second signal. An error nobody caught stops the service and exits with 1.
+ * Runs a service as the main program: starts it, stops it on SIGTERM or SIGINT (also one that comes during the start), then exits with 0. A start that fails
+ * prints one clear line and exits with 1; so does a stop that outlasts `timeoutSec`, or a second signal. An error nobody caught stops the service
+ * and exits with 1.
  */
 export async function runMain(start: () => Promise<Service>, log: Logger, timeoutSec: number): Promise<void> {
-  const service = await start().catch((error: unknown) => exitWith(startFailure(error)));
   let stopping = false;
-
   const stop = async (why: string, exitCode: number) => {
     if (stopping) exitWith(`${why} while stopping`);
     stopping = true;
     log.info({ why }, 'stopping');
     const timedOut = sleep(timeoutSec * 1000, 'timeout', { ref: false });
-    const outcome = await Promise.race([service.stop(), timedOut]).catch((error: unknown) => {
+    const stopped = starting.then((service) => service.stop());
+    const outcome = await Promise.race([stopped, timedOut]).catch((error: unknown) => {
       log.error({ err: error }, 'stop failed');
       return 'failed';
     });
@@ -37,6 +37,8 @@ export async function runMain(start: () => Promise<Service>, log: Logger, timeou
     log.fatal({ err: error }, 'uncaught error');
     void stop('uncaught error', 1);
   });
+  const starting = start();
+  await starting.catch((error: unknown) => exitWith(startFailure(error)));
 }
 
 /** Whether a module is the program that was started, not a part of another one. */
