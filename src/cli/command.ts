@@ -91,8 +91,9 @@ function parse(options: OptionSpecs, args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: Object.fromEntries(specs), allowPositionals: true });
   } catch (error) {
-    // parseArgs adds a second sentence of advice on how to pass dashes.
-    throw new UsageError((error as Error).message.split('. ')[0] as string);
+    // The first sentence says what is wrong; advice on how to pass dashes follows.
+    const [what = ''] = (error as Error).message.split(/\.\s/);
+    throw new UsageError(what);
   }
 }
 
