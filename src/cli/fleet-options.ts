@@ -1,5 +1,6 @@
+import { HubError } from '../sdk/errors.ts';
 import type { HubClient } from '../sdk/hub-client.ts';
-import { UsageError } from './errors.ts';
+import { CommandError, UsageError } from './errors.ts';
 import { type FleetKind, type FleetMiner, fleetKey, makeFleet } from './fleet.ts';
 import { wholeOption } from './numbers.ts';
 
@@ -15,7 +16,8 @@ export const FLEET_OPTIONS = {
   },
 } as const;
 
-export const FLEET_NOTES = `Without --enroll the keys follow from the seed, so that whoever knows it knows them: for pools without real miners.`;
+export const FLEET_NOTES = `Without --enroll the keys follow from the seed, so that whoever knows it knows them: for pools without real miners.
+The hub lets few registrations a second through (RATE_LIMIT_REGISTER_PER_SEC): a large fleet takes its time to come.`;
 
 /** More would need more local ports than a machine has. */
 const MAX_MINERS = 20_000;
@@ -44,6 +46,15 @@ export function fleetFrom(
       ? async (minerId) => (await client.createKey(minerId)).api_key
       : (minerId) => fleetKey(seed, minerId),
   };
+}
+
+/** Says what to do when the hub refused the key of a made-up miner; any other error stays what it is. */
+export function explainRefusal(error: unknown, enrolled: boolean): unknown {
+  if (!(error instanceof HubError) || error.code !== 'unauthenticated') return error;
+  const why = enrolled
+    ? 'the hub refused a key or ADMIN_API_KEY'
+    : 'the hub refused a key: enrollment is closed (then use --enroll), or the miner was enrolled with another key';
+  return new CommandError(why, { cause: error });
 }
 
 function isKind(text: string): text is FleetKind {

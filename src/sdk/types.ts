@@ -2,6 +2,7 @@ import type * as v from 'valibot';
 import type * as admin from '../hub/admin/schema.ts';
 import type * as matching from '../hub/matching/schema.ts';
 import type * as miners from '../hub/miners/schema.ts';
+import type * as hub from '../hub/schema.ts';
 import type * as trust from '../hub/trust/schema.ts';
 
 export type RegisterRequest = v.InferInput<typeof miners.RegisterRequest>;
@@ -32,13 +33,4 @@ export type FeedbackAnswer =
   | v.InferOutput<typeof trust.FeedbackAnswer>
   | v.InferOutput<typeof trust.FeedbackJournaled>;
 
-export interface HealthAnswer {
-  readonly status: 'ok' | 'degraded' | 'down';
-  readonly online_miners: number | null;
-  readonly miners_online: number | null;
-  readonly avg_latency_ms: number | null;
-  readonly redis: 'ok' | 'down';
-  readonly postgres: 'ok' | 'down';
-  readonly version: string;
-  readonly uptime_sec: number;
-}
+export type HealthAnswer = v.InferOutput<typeof hub.HealthAnswer>;

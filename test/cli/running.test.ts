@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { HubClient } from '../../src/sdk/hub-client.ts';
 import { type HubProcess, startHubProcess } from '../sdk/hub-process.ts';
+import { profileOf } from '../sdk/profiles.ts';
 import { harness, TEST_SECRETS } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { runCli } from './run-cli.ts';
+
+const MINER_API_KEY = 'key-of-the-reference-miner';
 
 const h = await harness();
 let hub: HubProcess;
@@ -13,7 +16,7 @@ let admin: HubClient;
 
 before(async () => {
   hub = await startHubProcess(h);
-  env = await h.env({ POOLHUB_URL: hub.url, MINER_API_KEY: 'key-of-the-reference-miner' });
+  env = await h.env({ POOLHUB_URL: hub.url, MINER_API_KEY });
   admin = new HubClient({ urls: [hub.url], adminKey: TEST_SECRETS.ADMIN_API_KEY });
 });
 
@@ -28,25 +31,35 @@ const isGone = async (minerId: string) => {
 describe('miner', () => {
   for (const transport of ['ws', 'http']) {
     test(`registers, obeys, outlives a restart of the hub, drains and logs out (${transport})`, async () => {
-      const own = await startHubProcess(h);
+      // Heartbeats every second: over HTTP a command comes with the answer to one.
+      const settings = { SESSION_TTL_SEC: '3' };
+      const own = await startHubProcess(h, settings);
       const id = `reference-${transport}`;
-      const args = ['miner', '--id', id, '--url', own.url, '--tag', 'old', '--max-parallel', '2'];
-      const miner = await start([...args, '--transport', transport, '--json'], /"event":"connected"/);
+      const args = [
+        'miner',
+        '--id',
+        id,
+        '--url',
+        own.url,
+        '--tag',
+        'old',
+        '--transport',
+        transport,
+        '--json',
+      ];
+      const miner = await start(args, /"event":"connected"/);
       await admin.sendCommand(id, { name: 'update_tags', args: { tags: ['new'] } });
       await admin.sendCommand(id, { name: 'set_price_cap', args: { cap: '0.2' } });
       await admin.drain(id);
-      // Over HTTP a command comes with the next heartbeat, which a change of the profile is too.
       const wait = { timeoutMs: 60_000 };
-      if (transport === 'ws') {
-        await waitFor(async () => (await admin.getMiner(id)).pending_commands.length === 0, wait);
-        const detail = await admin.getMiner(id);
-        assert.deepEqual([detail.tags, detail.price, detail.draining], [['new'], '0.2', 'admin']);
-      }
+      await waitFor(async () => (await admin.getMiner(id)).pending_commands.length === 0, wait);
+      const detail = await admin.getMiner(id);
+      assert.deepEqual([detail.tags, detail.price, detail.draining], [['new'], '0.2', 'admin']);
+
       await own.process.stop();
-      await waitFor(() => /"event":"interrupted"/.test(miner.output()) || transport === 'http', wait);
-      await startHubProcess(h, { POOLHUB_PORT: own.port });
-      const connections = () => miner.output().match(/"event":"connected"/g)?.length ?? 0;
-      await waitFor(() => connections() >= 2 || transport === 'http', wait);
+      await waitFor(() => /"event":"interrupted"/.test(miner.output()), wait);
+      await startHubProcess(h, { ...settings, POOLHUB_PORT: own.port });
+      await waitFor(() => miner.output().match(/"event":"connected"/g)?.length === 2, wait);
 
       miner.signal('SIGTERM');
       assert.deepEqual(await miner.exited, { code: 0, signal: null });
@@ -65,21 +78,8 @@ describe('miner', () => {
 
   test('ends when another registration takes over', async () => {
     const miner = await start(['miner', '--id', 'twin'], /connected/);
-    const { code } = await Promise.race([
-      miner.exited,
-      runCli(['miner', '--id', 'twin', '--max-parallel', '0'], env).then(async () => {
-        await admin.register({
-          miner_id: 'twin',
-          api_key: 'key-of-the-reference-miner',
-          addr: 'a:1',
-          proto: 'grpc',
-          price_token_per_ksec: 1,
-          max_parallel: 1,
-        });
-        return miner.exited;
-      }),
-    ]);
-    assert.equal(code, 1);
+    await admin.register(profileOf('twin', { api_key: MINER_API_KEY }));
+    assert.equal((await miner.exited).code, 1);
     assert.match(miner.output(), /took over/);
   });
 });

@@ -1,8 +1,6 @@
-import { HubError } from '../../sdk/errors.ts';
 import { forEachLimited } from '../bulk.ts';
 import { defineCommand } from '../command.ts';
-import { CommandError } from '../errors.ts';
-import { FLEET_NOTES, FLEET_OPTIONS, fleetFrom } from '../fleet-options.ts';
+import { explainRefusal, FLEET_NOTES, FLEET_OPTIONS, fleetFrom } from '../fleet-options.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
 import { Progress } from '../progress.ts';
 
@@ -33,7 +31,7 @@ export const seed = defineCommand({
         if (answer.created) created += 1;
       });
     } catch (error) {
-      throw isRefusedKey(error) ? new CommandError(refusedKeyHint(values.enroll), { cause: error }) : error;
+      throw explainRefusal(error, values.enroll);
     } finally {
       progress.stop();
     }
@@ -52,13 +50,3 @@ export const seed = defineCommand({
     return registered === fleet.miners.length ? 0 : 1;
   },
 });
-
-function isRefusedKey(error: unknown): boolean {
-  return error instanceof HubError && error.code === 'unauthenticated';
-}
-
-function refusedKeyHint(enrolled: boolean): string {
-  return enrolled
-    ? 'the hub refused a key or ADMIN_API_KEY'
-    : 'the hub refused a key: enrollment is closed (then use --enroll), or the miner was enrolled with another key';
-}

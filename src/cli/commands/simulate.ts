@@ -1,6 +1,6 @@
 import { defineCommand } from '../command.ts';
 import { UsageError } from '../errors.ts';
-import { FLEET_NOTES, FLEET_OPTIONS, fleetFrom } from '../fleet-options.ts';
+import { explainRefusal, FLEET_NOTES, FLEET_OPTIONS, fleetFrom } from '../fleet-options.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
 import { numberOption } from '../numbers.ts';
 import { Progress } from '../progress.ts';
@@ -55,6 +55,8 @@ export const simulate = defineCommand({
       over.signal.addEventListener('abort', () => void simulation.stop({ logout: false }), { once: true });
       const timeIsUp = sleepUntil(durationSec, over.signal);
       await Promise.all([simulation.start(), timeIsUp.then(() => over.abort())]);
+    } catch (error) {
+      throw explainRefusal(error, values.enroll);
     } finally {
       over.abort();
       await simulation.stop({ logout: !values.stay });
