@@ -55,13 +55,13 @@ async function start({ dataDir, demo }: { dataDir: string; demo: boolean }): Pro
   const stores = await openStores(dataDir, settings);
   const config = loadConfig({ ...settings, ...stores });
   await migrateDatabase(config.db_dsn);
-  const runFile = join(dataDir, 'run.env');
-  await writeEnvFile(runFile, knownSettings({ ...settings, ...stores }));
-  started.push(() => rm(runFile, { force: true }));
   const worker = await startWorker(config);
   started.push(() => worker.stop());
   const hub = await startHub(config);
   started.push(() => hub.stop());
+  const runFile = join(dataDir, 'run.env');
+  started.push(() => rm(runFile, { force: true }));
+  await writeEnvFile(runFile, { ...knownSettings({ ...settings, ...stores }), POOLHUB_URL: hub.url });
 
   const health = await fetch(`${hub.url}/v1/health`, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
   const ownSecret = given.COORDINATOR_SHARED_SECRET === undefined;
