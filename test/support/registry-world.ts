@@ -13,6 +13,8 @@ import { Scripts } from '../../src/platform/scripts.ts';
 import type { Weights } from '../../src/platform/settings.ts';
 import { type Harness, TEST_SECRETS } from './harness.ts';
 
+const COMMAND_TIMEOUT_MS = 20_000;
+
 /** Limits so small that a fleet of ten takes every turn of the walk. */
 export const TINY_WALK: WalkLimits = { few: 2, crowd: 2, sample: 4, budget: 1_000_000, cut: 2 };
 
@@ -50,13 +52,20 @@ export interface StoredMiner {
   readonly hash: MinerHash;
 }
 
-/** A Redis for the worlds of one file, which each empty it. */
-export async function worldRedis(h: Harness): Promise<RedisClient> {
+/** A Redis for the worlds of one file; each asks for a database of its own (0 to 15), which it empties. */
+export async function worldRedis(h: Harness): Promise<(database: number) => Promise<RedisClient>> {
   const server = await h.privateRedis();
-  const redis = connectRedis({ url: server.url, clusterNodes: [], commandTimeoutMs: 20_000 }, 'test');
-  h.cleanup(() => redis.disconnect());
-  await whenReady(redis, 10_000);
-  return redis;
+  return async (database) => {
+    const target = {
+      url: `${server.url}/${database}`,
+      clusterNodes: [],
+      commandTimeoutMs: COMMAND_TIMEOUT_MS,
+    };
+    const redis = connectRedis(target, 'test');
+    h.cleanup(() => redis.disconnect());
+    await whenReady(redis, COMMAND_TIMEOUT_MS);
+    return redis;
+  };
 }
 
 /** Empties the Redis of a world and sets its clock to now, for the next history. */

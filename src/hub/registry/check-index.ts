@@ -26,9 +26,10 @@ export async function* checkIndex(
   const { store } = registry;
   const counted = (await scanPairs(store.redis, 'hscan', store.key(shard, 'terms'))).keys();
   const terms = new Set([...census.terms, ...counted, ...seen.members.keys()]);
-  for (const family of census.families) {
-    const numbers = await scanPairs(store.redis, 'hscan', store.key(shard, `count:${family}`));
-    for (const number of numbers.keys()) terms.add(`${family}:${number}`);
+  const numbersOf = (family: string) => scanPairs(store.redis, 'hscan', store.key(shard, `count:${family}`));
+  const numbers = await Promise.all(census.families.map(numbersOf));
+  for (const [i, family] of census.families.entries()) {
+    for (const number of numbers[i]?.keys() ?? []) terms.add(`${family}:${number}`);
   }
   for (const batch of batches(terms, PER_CALL.recount)) {
     for (const [i, { counted, bits, hasBitmap }] of (await store.recount(shard, 'look', batch)).entries()) {

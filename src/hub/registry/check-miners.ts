@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { MinerHash } from '../miners/types.ts';
 import { batches } from './census.ts';
 import type { Difference, DifferenceKind, Registry } from './difference.ts';
-import { derive, possiblePrices, recordOf, termsOf, wrongBins } from './expected.ts';
+import { derive, possiblePrices, recordOf, sameTerms, termsOf, wrongBins } from './expected.ts';
 import { SlotSet } from './slot-set.ts';
 import { PER_CALL, type Probed } from './store.ts';
 
@@ -72,22 +72,18 @@ async function readMiners(registry: Registry, shard: number, minerIds: readonly 
   let waiting = minerIds.map((minerId, i) => ({ minerId, hash: hashes[i] as MinerHash }));
   const found: Read[] = [];
   for (let reads = 0; waiting.length > 0 && reads < MAX_READS; reads++) {
-    const asks = waiting
-      .filter(({ hash }) => hash.slot !== undefined)
-      .map(({ minerId, hash }) => ({
-        minerId,
-        slot: hash.slot as string,
-        terms: [...termsOf(hash, registry.strategies)],
-      }));
+    const known = waiting.filter(({ hash }) => hash.slot !== undefined);
+    const asks = known.map(({ minerId, hash }) => ({
+      minerId,
+      slot: hash.slot as string,
+      terms: [...termsOf(hash, registry.strategies)],
+    }));
     const answers = asks.length === 0 ? [] : await store.probe(shard, asks);
     waiting = [];
     for (const [i, probed] of answers.entries()) {
-      const { minerId, slot, terms } = asks[i] as (typeof asks)[number];
-      const now = termsOf(probed.hash, registry.strategies);
-      const same =
-        probed.hash.slot === slot && now.size === terms.length && terms.every((term) => now.has(term));
-      if (same) found.push([minerId, probed, terms]);
-      else if (probed.hash.slot !== undefined) waiting.push({ minerId, hash: probed.hash });
+      const { minerId, hash } = known[i] as (typeof known)[number];
+      if (sameTerms(hash, probed.hash)) found.push([minerId, probed, asks[i]?.terms ?? []]);
+      else waiting.push({ minerId, hash: probed.hash });
     }
   }
   return found;

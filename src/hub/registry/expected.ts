@@ -30,7 +30,7 @@ const OBSERVED_FROM_SAMPLES = 3;
 const EDGE = 1e-12;
 
 /** Places of the bins before the steps, in order. */
-export const BIN_NAMES = [
+const BIN_NAMES = [
   'match',
   'state',
   'busy',
@@ -109,7 +109,7 @@ function logBin(value: number, unit: number): [bin: number, eighth: number] {
 }
 
 /** The bins that a value may lie in: one, or two when it lies on an edge. */
-export function possibleBins(value: number, unit: number): [bin: number, eighth: number][] {
+function possibleBins(value: number, unit: number): [bin: number, eighth: number][] {
   const found = [1 - EDGE, 1, 1 + EDGE].map((factor) => logBin(value * factor, unit));
   return found.filter((a, i) => found.findIndex((b) => a[0] === b[0] && a[1] === b[1]) === i);
 }
@@ -149,6 +149,24 @@ function inTimeBin(bin: number | undefined, value: number | null): boolean {
 export function latencyBucket(hash: MinerHash): number | null {
   const bucket = Number((hash.bins ?? '').split(',')[BIN_NAMES.indexOf('latency')]);
   return Number.isInteger(bucket) && bucket >= 0 ? bucket : null;
+}
+
+/** The fields that the terms of a miner follow from. */
+const TERM_FIELDS = [
+  'slot',
+  'accel',
+  'tags',
+  'capabilities',
+  'gpu_key',
+  'region',
+  'gpu_vram_gb',
+  'ram_gb',
+  'bins',
+] as const;
+
+/** True when both have the same slot and the same terms. */
+export function sameTerms(a: MinerHash, b: MinerHash): boolean {
+  return TERM_FIELDS.every((name) => a[name] === b[name]);
 }
 
 /** All index terms of a miner: those of its profile, and those of its bins as stored. */
