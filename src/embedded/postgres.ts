@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import postgres from 'postgres';
@@ -73,13 +73,25 @@ export async function privatePostgres(options: PostgresStoreOptions): Promise<Pr
   }
 }
 
-/** The wanted folder, or, where the unprivileged user cannot get at it, one for it among the shared ones. */
+/**
+ * The wanted folder, or, where the unprivileged user cannot get at it, one for it among the shared ones, with a link to
+ * it in the wanted place.
+ * @throws SetupError for data that the user could reach once and cannot any more
+ */
 async function keptFolder(wanted: string, identity: Identity, search: PostgresSearch): Promise<string> {
   const parent = dirname(wanted);
   await mkdir(parent, { recursive: true });
   if (await canEnter(parent, identity)) return wanted;
+  const there = await lstat(wanted).catch(() => undefined);
+  if (there?.isDirectory()) {
+    throw new SetupError(
+      `The user that Postgres runs as cannot reach ${wanted}: let it pass through the folders above`,
+    );
+  }
   const name = createHash('sha256').update(wanted).digest('hex').slice(0, 16);
-  return join(await openFolder((search.sharedFolders ?? SHARED_FOLDERS).state), name);
+  const folder = join(await openFolder((search.sharedFolders ?? SHARED_FOLDERS).state), name);
+  if (there === undefined) await symlink(folder, wanted);
+  return folder;
 }
 
 async function temporaryFolder(identity: Identity): Promise<string> {

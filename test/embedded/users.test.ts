@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, chown, cp, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -106,6 +106,7 @@ test('root starts both stores from a checkout that only root may read', async (t
   // Postgres runs as somebody who cannot enter the checkout.
   assert.ok(!dataDirectory.startsWith(checkout), dataDirectory);
   assert.equal((await stat(dataDirectory)).uid, ordinary.uid);
+  assert.equal(await realpath(join(checkout, '.data', 'postgres', 'cluster')), dataDirectory);
 });
 
 async function canRunNode(identity: Identity): Promise<boolean> {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import postgres from 'postgres';
+import { startProgram } from '../../src/embedded/supervise.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
 import { harness } from './harness.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -23,6 +25,14 @@ test('a private Redis keeps its address over a kill', async () => {
   await redis.kill();
   await redis.start();
   assert.equal((await h.config({ REDIS_URL: redis.url })).redis_url, redis.url);
+});
+
+test('a file that leaves a socket open fails', async () => {
+  const args = ['--import', 'tsx', 'test/support/leaky.ts'];
+  const leaky = await startProgram(process.execPath, args, { cwd: packageRoot });
+  h.cleanup(() => leaky.stop());
+  assert.deepEqual(await leaky.exited, { code: 1, signal: null }, leaky.output());
+  assert.match(leaky.output(), /does not end; still open: .*TCPServerWrap/);
 });
 
 test('waitFor says what it waited for', async () => {
