@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stopOnSignals } from '../src/bin/signals.ts';
 import { UsageError } from '../src/cli/errors.ts';
 import { SetupError } from '../src/embedded/setup-error.ts';
@@ -11,8 +12,12 @@ const EXIT_USAGE = 2;
 /** What a shell adds to the number of the signal that ended a program. */
 const EXIT_SIGNAL = 128;
 
+/** A measurement whose server is gone ends soon after. */
+const STOP_BUDGET_MS = 5000;
+
 /** Everything that has been started or created, to be taken back in the opposite order. */
 const undo: Undo = [];
+let stopping = false;
 
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
@@ -21,12 +26,25 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
+  const { name, options, json } = request;
+  const measured = measure(await benchmarkOf(name), options, json);
   stopOnSignals(
-    () => undoAll(undo),
+    () => stop(measured),
     (signal) => EXIT_SIGNAL + constants.signals[signal],
   );
-  const { name, options, json } = request;
-  return measure(await benchmarkOf(name), options, json);
+  return measured;
+}
+
+/** Takes all back, also what the measurement still does until it notices. */
+async function stop(measured: Promise<unknown>): Promise<void> {
+  stopping = true;
+  await undoAll(undo);
+  const over = measured.then(
+    () => {},
+    () => {}, // It fails because its stores are gone.
+  );
+  await Promise.race([over, sleep(STOP_BUDGET_MS)]);
+  await undoAll(undo);
 }
 
 /** Loaded when called: a match needs no WebSockets. */
@@ -50,7 +68,9 @@ async function measure(benchmark: Benchmark<object>, options: Options, json: boo
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  if (error instanceof UsageError) {
+  if (stopping) {
+    // The measurement lost its stores; stopOnSignals ends the process.
+  } else if (error instanceof UsageError) {
     console.error(`bench: ${error.message} (npm run bench -- --help)`);
     process.exitCode = EXIT_USAGE;
   } else {

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import autocannon from 'autocannon';
 import { Latencies, type LatencySummary } from '../../src/cli/latency.ts';
-import { requestOf } from '../match/shapes.ts';
+import { newJobId, requestOf } from '../match/shapes.ts';
 import type { HubUnderLoad } from './hub-process.ts';
 
 /** What one measurement found. */
@@ -52,7 +51,7 @@ export function measureMatches(
         method: 'POST',
         path: '/v1/match',
         headers: { 'X-Coordinator-Secret': coordinatorSecret, 'Content-Type': 'application/json' },
-        body: JSON.stringify(requestOf(shape, randomBytes(16).toString('hex'))),
+        body: JSON.stringify(requestOf(shape, newJobId())),
       };
     }),
   );

@@ -44,7 +44,7 @@ type Fields = Record<(typeof FIELDS)[number], string>;
 const SCAN_COUNT = 1000;
 const TOP_STEP = 1023;
 
-/** Strings and lists that many miners share are kept once. */
+/** Strings that many miners share are kept once, and so are lists of which there are few different ones. */
 class Shared {
   readonly #strings = new Map<string, string>();
   readonly #lists = new Map<string, readonly string[]>();
@@ -56,10 +56,14 @@ class Shared {
     return value;
   }
 
+  texts(json: string): readonly string[] {
+    return (JSON.parse(json) as string[]).map((value) => this.text(value));
+  }
+
   list(json: string): readonly string[] {
     const known = this.#lists.get(json);
     if (known !== undefined) return known;
-    const made = (JSON.parse(json) as string[]).map((value) => this.text(value));
+    const made = this.texts(json);
     this.#lists.set(json, made);
     return made;
   }
@@ -122,6 +126,6 @@ function minerOf(id: string, fields: Fields, { config }: BenchRegistry, shared: 
     gpuKey: shared.text(fields.gpu_key),
     accel: shared.list(fields.accel),
     tags: shared.list(fields.tags),
-    capabilities: shared.list(fields.capabilities),
+    capabilities: shared.texts(fields.capabilities),
   };
 }

@@ -1,27 +1,29 @@
-import { randomBytes } from 'node:crypto';
 import type { FleetKind } from '../../src/cli/fleet.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { priceBinTop } from '../../src/hub/matching/score.ts';
 import type { MatchStore } from '../../src/hub/matching/store.ts';
 import { masters } from '../../src/platform/redis.ts';
-import type { Weights } from '../../src/platform/settings.ts';
 import type { Benchmark, Options } from '../support/benchmark.ts';
-import { loadFleet } from '../support/fleet-loader.ts';
+import { type LoadedMiner, loadFleet } from '../support/fleet-loader.ts';
 import { type BenchRegistry, benchSettings, openRegistry } from '../support/registry.ts';
 import { median, round } from '../support/statistics.ts';
 import { benchDatabase, benchRedis } from '../support/stores.ts';
 import type { Undo } from '../support/undo.ts';
 import { BruteForce } from './brute-force.ts';
 import { type PoolMiner, readPool } from './pool.ts';
-import { loadEmptyScript, serverMicros } from './server-time.ts';
-import { requestOf, type Shape, type ShapeQuery, shapesOf } from './shapes.ts';
+import { DEFAULT_STRATEGY, newJobId, requestOf, type Shape, type ShapeQuery, shapesOf } from './shapes.ts';
 import { SqlPool } from './sql.ts';
+import { type ShapeTiming, timeHeartbeats, timeShapes } from './timing.ts';
 
 interface ShapeResult {
   readonly name: string;
-  /** Server-side microseconds of one match, and of an empty script in the same rounds. */
+  /** Server-side microseconds of one match, median of the rounds, and of an empty script in the same rounds. */
   readonly server_us: number;
   readonly noop_us: number;
+  /** The quietest round of the match. */
+  readonly best_us: number;
+  /** What saying why costs on top, for a shape that finds nobody; null for the others. */
+  readonly explain_us: number | null;
   /** server_us / noop_us. */
   readonly ratio: number;
   /** Milliseconds of the same query in Postgres. */
@@ -42,12 +44,15 @@ interface MatchReport {
   /** Median and highest server_us of the shapes. */
   readonly typical_us: number;
   readonly worst_us: number;
+  /** Server-side microseconds of a heartbeat that changes load and latency, in the same registry. */
+  readonly heartbeat_us: number;
 }
 
 /** Answers of each shape that are held against brute force. */
 const SAMPLES = 5;
 const SQL_RUNS = 7;
-const POSITION = 0;
+/** Miners whose heartbeats are timed. */
+const BEATING_MINERS = 500;
 
 /** How long a match takes in the server, whether it is exact, and what a miner costs in memory. */
 export const matchBenchmark: Benchmark<MatchReport> = {
@@ -55,10 +60,13 @@ export const matchBenchmark: Benchmark<MatchReport> = {
     const redis = await benchRedis(undo);
     const dsn = await benchDatabase(undo, { migrated: false });
     const registry = await openRegistry(benchSettings(redis, dsn), undo);
-    const bytes_per_miner = await loadAndWeigh(registry, options, progress);
+    const { bytes_per_miner, sessions } = await loadAndWeigh(registry, options, progress);
     progress('reading every miner back');
     const pool = await readPool(registry, options.miners);
     const shapes = await measureShapes({ registry, pool, dsn, undo, options, progress });
+    // Last, because it changes the registry.
+    progress('timing heartbeats');
+    const heartbeat_us = await timeHeartbeats(registry, sessions, options);
     const times = shapes.map(({ server_us }) => server_us);
     return {
       miners: options.miners,
@@ -67,41 +75,57 @@ export const matchBenchmark: Benchmark<MatchReport> = {
       bytes_per_miner,
       typical_us: round(median(times), 1),
       worst_us: Math.max(...times),
+      heartbeat_us,
     };
   },
 
   failed: ({ shapes }) => shapes.some(({ exact }) => !exact),
 
-  table({ miners, fleet, shapes, bytes_per_miner, typical_us, worst_us }) {
+  table({ miners, fleet, shapes, bytes_per_miner, typical_us, worst_us, heartbeat_us }) {
     const rows = shapes.map((shape) => [
       shape.name,
       shape.server_us,
+      shape.best_us,
       shape.noop_us,
       shape.ratio,
+      shape.explain_us ?? '',
       shape.sql_ms,
       shape.exact ? 'yes' : 'NO',
       shape.feasible,
       shape.records_read,
     ]);
-    const headings = ['SHAPE', 'MATCH us', 'EMPTY us', 'RATIO', 'SQL ms', 'EXACT', 'FEASIBLE', 'READ'];
+    const headings = [
+      'SHAPE',
+      'MATCH us',
+      'BEST us',
+      'EMPTY us',
+      'RATIO',
+      'EXPLAIN us',
+      'SQL ms',
+      'EXACT',
+      'FEASIBLE',
+      'READ',
+    ];
     return [
       formatTable(headings, rows),
       '',
-      `${miners} miners (${fleet}): typical ${typical_us} us, worst ${worst_us} us, ${bytes_per_miner} bytes of Redis memory a miner`,
+      `${miners} miners (${fleet}): typical ${typical_us} us, worst ${worst_us} us; a heartbeat ${heartbeat_us} us; ${bytes_per_miner} bytes of Redis memory a miner`,
     ].join('\n');
   },
 };
 
-/** @returns bytes of Redis memory for one miner */
+/** Loads the fleet, and weighs it: bytes of Redis memory for one miner, once the durable effects are written. */
 async function loadAndWeigh(
   registry: BenchRegistry,
   options: Options,
   progress: (line: string) => void,
-): Promise<number> {
+): Promise<{ bytes_per_miner: number; sessions: LoadedMiner[] }> {
   const before = await usedMemory(registry);
   const plan = { miners: options.miners, kind: options.fleet, seed: options.seed };
-  await loadFleet(registry, plan, 0, (online) => progress(`${online} of ${options.miners} miners online`));
-  return Math.round(((await usedMemory(registry)) - before) / options.miners);
+  const report = (online: number) => progress(`${online} of ${options.miners} miners online`);
+  const sessions = await loadFleet(registry, plan, BEATING_MINERS, report);
+  const bytes = (await usedMemory(registry)) - before;
+  return { bytes_per_miner: Math.round(bytes / options.miners), sessions };
 }
 
 async function usedMemory({ redis }: BenchRegistry): Promise<number> {
@@ -124,7 +148,8 @@ interface Bench {
 async function measureShapes(bench: Bench): Promise<ShapeResult[]> {
   const { registry, pool, dsn, undo, options, progress } = bench;
   const { store, highestPriceBin } = await registry.matching();
-  const weights = registry.config.strategies[store.strategies[POSITION] as string] as Weights;
+  const weights = registry.config.strategies[DEFAULT_STRATEGY.name];
+  if (weights === undefined) throw new Error('the default strategy is missing');
   const priceReference = priceBinTop(highestPriceBin);
   const shapes = shapesOf(pool);
   progress(`timing ${shapes.length} shapes in ${options.rounds} rounds`);
@@ -137,11 +162,13 @@ async function measureShapes(bench: Bench): Promise<ShapeResult[]> {
     const truth = new BruteForce(pool, shape.query, weights, priceReference);
     const check = await checkShape(store, shape, truth);
     await assertSameQuery(sql, shape, truth);
-    const { server_us, noop_us } = timings[i] as Timing;
+    const { server_us, noop_us, best_us, explain_us } = timings[i] as ShapeTiming;
     results.push({
       name: shape.name,
       server_us,
       noop_us,
+      best_us,
+      explain_us,
       ratio: round(server_us / noop_us, 1),
       sql_ms: round(await sql.executionMs(shape.query, SQL_RUNS), 3),
       ...check,
@@ -150,45 +177,6 @@ async function measureShapes(bench: Bench): Promise<ShapeResult[]> {
     });
   }
   return results;
-}
-
-interface Timing {
-  readonly server_us: number;
-  readonly noop_us: number;
-}
-
-/** Medians over rounds in which every shape takes its turn, each beside the empty script: what disturbs one disturbs both. */
-async function timeShapes(
-  { redis }: BenchRegistry,
-  store: MatchStore,
-  shapes: readonly Shape[],
-  { rounds, calls }: Options,
-): Promise<Timing[]> {
-  const [node] = masters(redis);
-  if (node === undefined) throw new Error('no Redis');
-  const empty = await loadEmptyScript(node);
-  const times = shapes.map(() => ({ server: [] as number[], noop: [] as number[] }));
-  // The first round warms up.
-  for (let roundNumber = 0; roundNumber <= rounds; roundNumber += 1) {
-    for (const [i, shape] of shapes.entries()) {
-      const noop = await serverMicros(node, () => repeat(calls, () => node.evalsha(empty, 1, 'empty')));
-      const server = await serverMicros(node, () =>
-        repeat(calls, () => store.find(requestOf(shape, newJobId()), POSITION, shape.query.top_k)),
-      );
-      if (roundNumber === 0) continue;
-      times[i]?.noop.push(noop);
-      times[i]?.server.push(server);
-    }
-  }
-  return times.map(({ server, noop }) => ({
-    server_us: round(median(server), 1),
-    noop_us: round(median(noop), 2),
-  }));
-}
-
-/** One after another: calls that wait for each other would be timed just the same, but the server would not be at rest. */
-async function repeat(times: number, call: () => Promise<unknown>): Promise<void> {
-  for (let n = 0; n < times; n += 1) await call();
 }
 
 async function checkShape(
@@ -200,7 +188,7 @@ async function checkShape(
   let recordsRead = 0;
   for (let n = 0; n < SAMPLES; n += 1) {
     const jobId = newJobId();
-    const found = await store.find(requestOf(shape, jobId), POSITION, shape.query.top_k);
+    const found = await store.find(requestOf(shape, jobId), DEFAULT_STRATEGY.position, shape.query.top_k);
     exact &&= truth.confirms(found, jobId);
     recordsRead += found.recordsRead;
   }
@@ -215,8 +203,4 @@ async function assertSameQuery(sql: SqlPool, shape: Shape, truth: BruteForce): P
     scores.length === best.length &&
     best.every(({ score }, i) => Math.abs(score - (scores[i] as number)) < 1e-9);
   if (!same) throw new Error(`Postgres finds others for "${shape.name}": ${scores.slice(0, 3).join(', ')}`);
-}
-
-function newJobId(): string {
-  return randomBytes(16).toString('hex');
 }

@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto';
 import type { MatchInput } from '../../src/hub/matching/types.ts';
-import { quantile } from '../support/statistics.ts';
+import { ascending, median, quantile } from '../support/statistics.ts';
 import type { PoolMiner } from './pool.ts';
 
 /** The clauses that the shapes use: brute force and SQL know each of them. */
@@ -24,10 +25,19 @@ const TOP_K = 3;
 const LARGE_K = 50;
 /** Fewer miners than this have nothing to choose from. */
 const RARE_AT_LEAST = 5;
-const UNLUCKY_SHARE = 0.2;
+/** Shares of the fleet that each clause of the unlucky combination may leave, the smallest first. */
+const UNLUCKY_SHARES = [0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5];
 const TAG_SHARE = 0.3;
 
-/** One request of a shape. The job's id decides where among equal miners the reading starts. */
+/** The strategy of a request that names none; the configuration lists it first. */
+export const DEFAULT_STRATEGY = { name: 'balanced', position: 0 } as const;
+
+/** Another job each time: a job's id decides where among equal miners the reading starts. */
+export function newJobId(): string {
+  return randomBytes(16).toString('hex');
+}
+
+/** One request of a shape. */
 export function requestOf({ query }: Shape, jobId: string): MatchInput {
   const { region, max_price, top_k, accel, tags_any, capabilities_any, gpu_name_any, min_vram_gb } = query;
   return {
@@ -62,13 +72,10 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
   const popular = nameAt(capabilities, 0);
   const rareGpu = rarest(gpus);
   const largeRegion = nameAt(regions, 0);
-  const vram = pool.map((miner) => miner.vramGb);
-  const price = pool.map((miner) => miner.price);
+  const vram = ascending(pool.map((miner) => miner.vramGb));
+  const price = ascending(pool.map((miner) => miner.price));
   const medianPrice = quantile(price, 0.5);
-  const rareGpuPrice = quantile(
-    pool.filter((miner) => miner.gpuKey === rareGpu).map((miner) => miner.price),
-    0.5,
-  );
+  const rareGpuPrices = pool.filter((miner) => miner.gpuKey === rareGpu).map((miner) => miner.price);
   const two = [popular, nameAt(capabilities, 2)];
   const three = [popular, nameAt(capabilities, 1), nameAt(capabilities, 4)];
   const kinds: [name: string, query: Omit<ShapeQuery, 'top_k'>, topK?: number][] = [
@@ -77,7 +84,7 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
       'popular capability with minimum VRAM',
       { capabilities_any: [popular], min_vram_gb: quantile(vram, 0.6) },
     ],
-    ['rare GPU with price cap', { gpu_name_any: [rareGpu], max_price: rareGpuPrice }],
+    ['rare GPU with price cap', { gpu_name_any: [rareGpu], max_price: median(rareGpuPrices) }],
     [
       'region, VRAM and price',
       { region: continentOf(largeRegion), min_vram_gb: quantile(vram, 0.5), max_price: medianPrice },
@@ -91,15 +98,7 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
         capabilities_any: [nameAt(capabilities, 1)],
       },
     ],
-    // Large cards are not cheap: many miners satisfy each clause, and hardly any both.
-    [
-      'unlucky combination',
-      {
-        capabilities_any: [popular],
-        min_vram_gb: quantile(vram, 1 - UNLUCKY_SHARE),
-        max_price: quantile(price, UNLUCKY_SHARE),
-      },
-    ],
+    ['unlucky combination', unluckyCombination(pool, popular, vram, price)],
     ['no capability', { accel: [nameAt(accels, 0)], min_vram_gb: quantile(vram, 0.5) }],
     ['impossible', { capabilities_any: [popular], min_vram_gb: quantile(vram, 1) + 1 }],
     ['two capabilities', { capabilities_any: two }],
@@ -111,6 +110,28 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
     ['K=50', { capabilities_any: [popular] }, LARGE_K],
   ];
   return kinds.map(([name, query, topK]) => ({ name, query: { ...query, top_k: topK ?? TOP_K } }));
+}
+
+/** Large cards are not cheap: many miners satisfy each clause, and hardly any both. The first such pair that leaves a miner. */
+function unluckyCombination(
+  pool: readonly PoolMiner[],
+  capability: string,
+  vram: readonly number[],
+  price: readonly number[],
+): Omit<ShapeQuery, 'top_k'> {
+  const pairs = UNLUCKY_SHARES.map((share) => ({
+    min_vram_gb: quantile(vram, 1 - share),
+    max_price: quantile(price, share),
+  }));
+  const leavesOne = ({ min_vram_gb, max_price }: (typeof pairs)[number]) =>
+    pool.some(
+      (miner) =>
+        miner.free &&
+        miner.vramGb >= min_vram_gb &&
+        miner.price <= max_price &&
+        miner.capabilities.includes(capability),
+    );
+  return { capabilities_any: [capability], ...(pairs.find(leavesOne) ?? pairs.at(-1)) };
 }
 
 interface Popularity {

@@ -8,7 +8,13 @@ import { Scripts } from '../../src/platform/scripts.ts';
 import type { BenchRedis } from './stores.ts';
 import type { Undo } from './undo.ts';
 
-const SCRIPTS = ['miners/register', 'miners/heartbeat', 'miners/stats', 'matching/match'] as const;
+const SCRIPTS = [
+  'miners/register',
+  'miners/heartbeat',
+  'miners/stats',
+  'matching/match',
+  'matching/explain',
+] as const;
 const START_TIMEOUT_MS = 10_000;
 /** Thousands of calls wait for each other while a fleet is loaded. */
 const COMMAND_TIMEOUT_MS = 60_000;
@@ -57,7 +63,8 @@ export async function openRegistry(settings: Record<string, string>, undo: Undo)
     commandTimeoutMs: COMMAND_TIMEOUT_MS,
   };
   const redis = connectRedis(target, 'pool-hub-bench');
-  undo.push(() => redis.disconnect());
+  // After the answers to what was sent: nothing may be written once the keys are deleted.
+  undo.push(() => redis.quit());
   await whenReady(redis, START_TIMEOUT_MS);
   const scripts = new Scripts(redis, { prefix: config.redis_prefix, constants: scriptConstants(config) });
   await scripts.load(SCRIPTS);
