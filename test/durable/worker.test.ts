@@ -11,10 +11,13 @@ import { waitFor } from '../support/wait-for.ts';
 import { beat, openHub, registerMiner } from './fleet.ts';
 
 const h = await harness();
+/** Long enough for a busy machine: a worker that stops in time leaves nothing behind. */
+const UNHURRIED = { SHUTDOWN_TIMEOUT_SEC: '60' };
+
 const silent = createLogger('silent', 'test');
 
 test('three workers share the tasks: each run belongs to one of them', async () => {
-  const config = await h.config({ STATUS_FLUSH_SEC: '1' });
+  const config = await h.config({ ...UNHURRIED, STATUS_FLUSH_SEC: '1' });
   const workers = await Promise.all([1, 2, 3].map(() => startWorker(config, silent)));
   const queue = new Queue('registry', { connection: h.redis, prefix: queuePrefix(h.prefix) });
   const finished = await waitFor(
@@ -38,7 +41,7 @@ test('three workers share the tasks: each run belongs to one of them', async () 
 });
 
 test('a task of another version is refused, not misread', async () => {
-  const config = await h.config({ REDIS_PREFIX: `${h.prefix}-other` });
+  const config = await h.config({ ...UNHURRIED, REDIS_PREFIX: `${h.prefix}-other` });
   const worker = await startWorker(config, silent);
   const queue = new Queue('registry', {
     connection: h.redis,
@@ -54,6 +57,7 @@ test('a task of another version is refused, not misread', async () => {
 
 test('the tasks do their work: status is flushed, lapsed miners are removed, also from Postgres', async () => {
   const settings = {
+    ...UNHURRIED,
     SESSION_TTL_SEC: '1',
     HEARTBEAT_GRACE_SEC: '1',
     STATUS_FLUSH_SEC: '1',
@@ -91,7 +95,7 @@ test('the tasks do their work: status is flushed, lapsed miners are removed, als
 
 test('the worker heals after Redis was killed and lost everything, schedules included', async () => {
   const server = await h.privateRedis();
-  const settings = { REDIS_URL: server.url, SESSION_TTL_SEC: '1', HEARTBEAT_GRACE_SEC: '1' };
+  const settings = { ...UNHURRIED, REDIS_URL: server.url, SESSION_TTL_SEC: '1', HEARTBEAT_GRACE_SEC: '1' };
   const hub = await openHub(h, settings);
   const worker = await startWorker(hub.config, silent);
   const lost = await registerMiner(hub);
@@ -110,7 +114,12 @@ test('a worker starts and stops while Postgres is away, and works once it is the
   const server = await h.privatePostgres();
   await server.stop();
   const prefix = `${h.prefix}-late`;
-  const config = await h.config({ DB_DSN: server.dsn, REDIS_PREFIX: prefix, DB_CONNECT_TIMEOUT_SEC: '1' });
+  const config = await h.config({
+    ...UNHURRIED,
+    DB_DSN: server.dsn,
+    REDIS_PREFIX: prefix,
+    DB_CONNECT_TIMEOUT_SEC: '1',
+  });
   const worker = await startWorker(config, silent);
   await server.start();
   const hub = await openHub(h, { DB_DSN: server.dsn, REDIS_PREFIX: prefix });
@@ -128,6 +137,14 @@ test('as a program it says when it runs and ends cleanly', async () => {
   const env = await h.env({ WORKER_PORT: '0' });
   const worker = await h.startProcess('src/bin/worker.ts', { env, ready: /worker is running on (\S+)/ });
   assert.equal((await fetch(`${worker.ready[1]}/livez`)).status, 200);
+  assert.deepEqual(await worker.stop(), { code: 0, signal: null });
+});
+
+test('as a program it ends cleanly also while Redis is away', async () => {
+  const server = await h.privateRedis();
+  const env = await h.env({ REDIS_URL: server.url, SHUTDOWN_TIMEOUT_SEC: '4' });
+  const worker = await h.startProcess('src/bin/worker.ts', { env, ready: /worker is running/ });
+  await server.kill();
   assert.deepEqual(await worker.stop(), { code: 0, signal: null });
 });
 
