@@ -28,6 +28,7 @@ export interface SimulationTotals {
   readonly registrations: number;
   readonly beats: number;
   readonly beat_latency: LatencySummary;
+  readonly recent_beat_latency: LatencySummary;
   readonly commands: number;
   /** Failures that a session got over or tries to, by code. */
   readonly interruptions: Readonly<Record<string, number>>;
@@ -75,7 +76,8 @@ export class Simulation {
       connected: this.#connected.size,
       registrations: this.#registrations,
       beats: this.#beats,
-      beat_latency: this.#latencies.summary(),
+      beat_latency: this.#latencies.total(),
+      recent_beat_latency: this.#latencies.recent(),
       commands: this.#commands,
       interruptions: Object.fromEntries(this.#interruptions),
       lost: this.#lost,

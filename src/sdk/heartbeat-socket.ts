@@ -38,7 +38,7 @@ export interface HeartbeatSocketOptions {
   readonly timeoutMs: number;
   readonly onCommand: (command: PendingCommand) => void;
   /** Called once, when the socket closes, whoever closed it. */
-  readonly onClose: () => void;
+  readonly onClose: (socket: HeartbeatSocket) => void;
   /** Gives up connecting; an open socket is closed with `close`. */
   readonly signal: AbortSignal;
 }
@@ -143,7 +143,7 @@ export class HeartbeatSocket implements HeartbeatChannel {
   #end(error: SocketClosedError): void {
     this.#closed ??= error;
     this.#takeWaiting()?.reject(this.#closed);
-    this.#options.onClose();
+    this.#options.onClose(this);
   }
 
   #takeWaiting(): Waiting | undefined {

@@ -171,7 +171,10 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
       sessionToken: token,
       timeoutMs,
       onCommand: (command) => this.#inbox.take(command),
-      onClose: () => this.#wake(),
+      onClose: (socket) => {
+        // A socket that was given up closes later, when another one has taken its place.
+        if (socket === this.#channel) this.#wake();
+      },
       signal: this.#stopping.signal,
     });
   }

@@ -73,7 +73,7 @@ function optional<T>(text: string | undefined, read: (text: string) => T): T | u
 }
 
 function progressLine(totals: SimulationTotals, meter: RateMeter): string {
-  const { beat_latency: latency } = totals;
+  const { recent_beat_latency: latency } = totals;
   const perSec = meter.read(totals.beats).toFixed(1);
   return (
     `connected ${totals.connected}/${totals.miners} · beats ${totals.beats} (${perSec}/s) · ` +

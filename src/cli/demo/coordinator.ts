@@ -22,6 +22,7 @@ type Ending = 'completed' | 'failed' | 'rejected' | 'released' | 'no_candidate';
 export interface CoordinatorTotals {
   readonly matches: number;
   readonly match_latency: LatencySummary;
+  readonly recent_match_latency: LatencySummary;
   readonly in_flight: number;
   readonly endings: Readonly<Record<Ending, number>>;
   /** Calls that failed, by code. */
@@ -73,7 +74,8 @@ export class DemoCoordinator {
   totals(): CoordinatorTotals {
     return {
       matches: this.#matches,
-      match_latency: this.#latencies.summary(),
+      match_latency: this.#latencies.total(),
+      recent_match_latency: this.#latencies.recent(),
       in_flight: this.#jobs.size,
       endings: { ...this.#endings },
       errors: Object.fromEntries(this.#errors),

@@ -81,7 +81,7 @@ function summarise(simulation: Simulation, coordinator: DemoCoordinator) {
       );
     },
     line(): string {
-      const { matches: count, match_latency: latency, endings } = coordinator.totals();
+      const { matches: count, recent_match_latency: latency, endings } = coordinator.totals();
       return (
         `miners online ${online ?? '?'} · matches ${matches.read(count).toFixed(1)}/s ` +
         `p50 ${ms(latency.p50_ms)} p99 ${ms(latency.p99_ms)} · ${countsOf(endings)}`
@@ -90,9 +90,9 @@ function summarise(simulation: Simulation, coordinator: DemoCoordinator) {
     screen(): string[] {
       const fleet = simulation.totals();
       const jobs = coordinator.totals();
-      const { match_latency: match } = jobs;
+      const { recent_match_latency: match } = jobs;
       const { completed, failed, ...notGiven } = jobs.endings;
-      const { beat_latency: beat } = fleet;
+      const { recent_beat_latency: beat } = fleet;
       const matchRate = matches.read(jobs.matches).toFixed(1);
       const beatRate = beats.read(fleet.beats).toFixed(1);
       return [
