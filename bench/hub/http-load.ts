@@ -1,12 +1,12 @@
 import autocannon from 'autocannon';
-import { Latencies, type LatencySummary } from '../../src/cli/latency.ts';
 import { newJobId, requestOf } from '../match/shapes.ts';
 import type { HubUnderLoad } from './hub-process.ts';
+import { Latency } from './latency.ts';
 
 /** What one measurement found. */
 export interface Measured {
   readonly perSec: number;
-  readonly latency: LatencySummary;
+  readonly latency: Latency;
 }
 
 interface Load {
@@ -66,7 +66,7 @@ async function fire(
   { connections, seconds }: Load,
   requestsOf: (connection: number) => autocannon.Request[],
 ): Promise<Measured> {
-  const latencies = new Latencies();
+  const latency = new Latency();
   let connection = 0;
   const result = await new Promise<autocannon.Result>((resolve, reject) => {
     const run = autocannon(
@@ -83,12 +83,12 @@ async function fire(
       (error, found) => (error ? reject(error) : resolve(found)),
     );
     // Its own histogram counts whole milliseconds.
-    run.on('response', (_client, _status, _bytes, responseTimeMs) => latencies.record(responseTimeMs));
+    run.on('response', (_client, _status, _bytes, responseTimeMs) => latency.record(responseTimeMs));
   });
   const answered = result['2xx'];
   const wrong = result.non2xx + result.errors;
   if (wrong > 0 || answered === 0) {
     throw new Error(`${wrong} of ${wrong + answered} requests were not answered with 2xx`);
   }
-  return { perSec: answered / result.duration, latency: latencies.summary() };
+  return { perSec: answered / result.duration, latency };
 }

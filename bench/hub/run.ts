@@ -106,8 +106,8 @@ async function measureAll<K extends string>(
 function figuresOf(rounds: readonly Measured[]): Figures {
   return {
     per_s: Math.round(median(rounds.map(({ perSec }) => perSec))),
-    p50_ms: round(median(rounds.map(({ latency }) => latency.p50_ms)), 3),
-    p99_ms: round(median(rounds.map(({ latency }) => latency.p99_ms)), 3),
+    p50_ms: round(median(rounds.map(({ latency }) => latency.percentileMs(50))), 3),
+    p99_ms: round(median(rounds.map(({ latency }) => latency.percentileMs(99))), 3),
   };
 }
 

@@ -1,7 +1,7 @@
-import { Latencies } from '../../src/cli/latency.ts';
 import { HeartbeatSocket } from '../../src/sdk/heartbeat-socket.ts';
 import type { Measured } from './http-load.ts';
 import type { HubUnderLoad } from './hub-process.ts';
+import { Latency } from './latency.ts';
 
 const TIMEOUT_MS = 10_000;
 
@@ -22,22 +22,21 @@ export async function measureSocketBeats(
         await HeartbeatSocket.open({ url, sessionToken, timeoutMs: TIMEOUT_MS, signal, ...handlers }),
       );
     }
-    const latencies = new Latencies();
+    const latency = new Latency();
     const startedMs = performance.now();
     const endMs = startedMs + seconds * 1000;
-    await Promise.all(sockets.map((socket) => beatUntil(socket, endMs, latencies)));
-    const latency = latencies.summary();
+    await Promise.all(sockets.map((socket) => beatUntil(socket, endMs, latency)));
     return { perSec: (latency.count * 1000) / (performance.now() - startedMs), latency };
   } finally {
     for (const socket of sockets) socket.close();
   }
 }
 
-async function beatUntil(socket: HeartbeatSocket, endMs: number, latencies: Latencies): Promise<void> {
+async function beatUntil(socket: HeartbeatSocket, endMs: number, latency: Latency): Promise<void> {
   for (let n = 0; ; n += 1) {
     const sentMs = performance.now();
     if (sentMs >= endMs) return;
     await socket.beat({ queue_len: n % 3, busy: false, avg_latency_ms: 40 + 5 * (n % 4), temp_c: 60 });
-    latencies.record(performance.now() - sentMs);
+    latency.record(performance.now() - sentMs);
   }
 }

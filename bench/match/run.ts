@@ -15,15 +15,8 @@ import { DEFAULT_STRATEGY, newJobId, requestOf, type Shape, type ShapeQuery, sha
 import { SqlPool } from './sql.ts';
 import { type ShapeTiming, timeHeartbeats, timeShapes } from './timing.ts';
 
-interface ShapeResult {
+interface ShapeResult extends ShapeTiming {
   readonly name: string;
-  /** Server-side microseconds of one match, median of the rounds, and of an empty script in the same rounds. */
-  readonly server_us: number;
-  readonly noop_us: number;
-  /** The quietest round of the match. */
-  readonly best_us: number;
-  /** What saying why costs on top, for a shape that finds nobody; null for the others. */
-  readonly explain_us: number | null;
   /** server_us / noop_us. */
   readonly ratio: number;
   /** Milliseconds of the same query in Postgres. */
@@ -85,7 +78,7 @@ export const matchBenchmark: Benchmark<MatchReport> = {
     const rows = shapes.map((shape) => [
       shape.name,
       shape.server_us,
-      shape.best_us,
+      shape.lone_us,
       shape.noop_us,
       shape.ratio,
       shape.explain_us ?? '',
@@ -97,7 +90,7 @@ export const matchBenchmark: Benchmark<MatchReport> = {
     const headings = [
       'SHAPE',
       'MATCH us',
-      'BEST us',
+      'LONE us',
       'EMPTY us',
       'RATIO',
       'EXPLAIN us',
@@ -162,14 +155,11 @@ async function measureShapes(bench: Bench): Promise<ShapeResult[]> {
     const truth = new BruteForce(pool, shape.query, weights, priceReference);
     const check = await checkShape(store, shape, truth);
     await assertSameQuery(sql, shape, truth);
-    const { server_us, noop_us, best_us, explain_us } = timings[i] as ShapeTiming;
+    const timing = timings[i] as ShapeTiming;
     results.push({
       name: shape.name,
-      server_us,
-      noop_us,
-      best_us,
-      explain_us,
-      ratio: round(server_us / noop_us, 1),
+      ...timing,
+      ratio: round(timing.server_us / timing.noop_us, 1),
       sql_ms: round(await sql.executionMs(shape.query, SQL_RUNS), 3),
       ...check,
       feasible: truth.feasible.length,

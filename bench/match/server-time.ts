@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis';
 const EMPTY_SCRIPT = "return {'ok'}";
 
 /** What the server says that it spent on scripts called by digest. */
-export interface ScriptClock {
+interface ScriptClock {
   readonly calls: number;
   readonly usec: number;
 }
@@ -19,7 +19,7 @@ export async function loadEmptyScript(redis: Redis): Promise<string> {
  * server at the same time is counted too.
  * @throws Error when `work` ran no script
  */
-export async function serverMicros(redis: Redis, work: () => Promise<void>): Promise<number> {
+export async function serverMicros(redis: Redis, work: () => Promise<unknown>): Promise<number> {
   const before = await readClock(redis);
   await work();
   const after = await readClock(redis);

@@ -15,6 +15,8 @@ export interface ShapeTiming {
   readonly server_us: number;
   /** The quietest round. */
   readonly best_us: number;
+  /** The same with one call at a time: a server that rests between two calls finds its caches cold. */
+  readonly lone_us: number;
   /** An empty script beside it. */
   readonly noop_us: number;
   /** Explaining, where nobody is found. */
@@ -35,25 +37,26 @@ export async function timeShapes(
       const k = shape.query.top_k;
       const request = () => requestOf(shape, newJobId());
       const first = await store.find(request(), DEFAULT_STRATEGY.position, k);
+      const find = () => store.find(request(), DEFAULT_STRATEGY.position, k);
+      const explain = () => store.explain(request(), DEFAULT_STRATEGY.position);
       return {
-        noop: timed(node, calls, () => node.evalsha(empty, 1, 'empty')),
-        match: timed(node, calls, () => store.find(request(), DEFAULT_STRATEGY.position, k)),
-        explain:
-          first.candidates.length === 0
-            ? timed(node, calls, () => store.explain(request(), DEFAULT_STRATEGY.position))
-            : undefined,
+        noop: timed(node, together(calls), () => node.evalsha(empty, 1, 'empty')),
+        match: timed(node, together(calls), find),
+        lone: timed(node, oneByOne(calls), find),
+        explain: first.candidates.length === 0 ? timed(node, together(calls), explain) : undefined,
       };
     }),
   );
   // One round more than is counted: the first warms up.
   for (let n = 0; n <= rounds; n += 1) {
-    for (const { noop, match, explain } of turns) {
-      for (const turn of [noop, match, explain]) await turn?.run();
+    for (const { noop, match, lone, explain } of turns) {
+      for (const turn of [noop, match, lone, explain]) await turn?.run();
     }
   }
-  return turns.map(({ noop, match, explain }) => ({
+  return turns.map(({ noop, match, lone, explain }) => ({
     server_us: round(median(match.counted()), 1),
     best_us: round(Math.min(...match.counted()), 1),
+    lone_us: round(median(lone.counted()), 1),
     noop_us: round(median(noop.counted()), 2),
     explain_us: explain === undefined ? null : round(median(explain.counted()), 1),
   }));
@@ -72,7 +75,7 @@ export async function timeHeartbeats(
     return { minerId, credential: { kind: 'session', digest } as const };
   });
   let next = 0;
-  const turn = timed(node, calls, async () => {
+  const turn = timed(node, together(calls), async () => {
     const { minerId, credential } = credentials[next % credentials.length] as (typeof credentials)[number];
     next += 1;
     const beat = { queue_len: between(random, 0, 2), busy: false, avg_latency_ms: between(random, 20, 200) };
@@ -90,18 +93,26 @@ function serverOf(redis: BenchRegistry['redis']): Redis {
   return node;
 }
 
-/**
- * Runs `call` so many times, one after another: calls that wait for each other would be timed just the same, but the server would not be at
- * rest between them. `counted` gives microseconds of one call, for each run but the first.
- */
-function timed(node: Redis, calls: number, call: () => Promise<unknown>) {
+/** Makes a number of calls. */
+type Pace = (call: () => Promise<unknown>) => Promise<unknown>;
+
+/** All in one go, as replicas under load send them: the server works through them without a pause. */
+function together(calls: number): Pace {
+  return (call) => Promise.all(Array.from({ length: calls }, call));
+}
+
+function oneByOne(calls: number): Pace {
+  return async (call) => {
+    for (let n = 0; n < calls; n += 1) await call();
+  };
+}
+
+/** `run` makes calls at a pace; `counted` gives server-side microseconds of one, for each run but the first. */
+function timed(node: Redis, pace: Pace, call: () => Promise<unknown>) {
   const means: number[] = [];
   return {
     async run(): Promise<void> {
-      const mean = await serverMicros(node, async () => {
-        for (let n = 0; n < calls; n += 1) await call();
-      });
-      means.push(mean);
+      means.push(await serverMicros(node, () => pace(call)));
     },
     counted: () => means.slice(1),
   };

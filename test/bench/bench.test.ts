@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import postgres from 'postgres';
+import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
+import { harness } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const h = await harness();
+
+/** Starts `npm run bench -- <args>` without npm, on the stores of the test run. */
+async function startBench(args: string[]): Promise<Program> {
+  const program = await startProgram(
+    process.execPath,
+    [join(packageRoot, 'src/bin/launch.mjs'), 'bench', ...args],
+    {
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        REDIS_URL: h.redisUrl,
+        DB_DSN: await h.db(),
+      },
+    },
+  );
+  h.cleanup(() => program.stop());
+  return program;
+}
+
+async function bench(...args: string[]): Promise<{ code: number | null; output: string }> {
+  const program = await startBench(args);
+  const { code } = await program.exited;
+  return { code, output: program.output() };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the report as any program would read it
+async function report(...args: string[]): Promise<any> {
+  const { code, output } = await bench(...args, '--json');
+  assert.equal(code, 0, output);
+  return JSON.parse(output.split('\n').find((line) => line.startsWith('{')) ?? '');
+}
+
+/** Fails when a benchmark left a key or a database behind; no other test makes such. */
+async function assertNothingLeft(): Promise<void> {
+  assert.deepEqual(await h.redis.keys('bench-*'), []);
+  const sql = postgres(await h.db(), { max: 1 });
+  try {
+    const left = await sql`SELECT datname FROM pg_database WHERE datname LIKE 'poolhub_bench_%'`;
+    assert.deepEqual([...left], []);
+  } finally {
+    await sql.end();
+  }
+}
+
+test('match: 13 kinds of requests, exact, on both kinds of fleets', async () => {
+  for (const fleet of ['mixed', 'equal']) {
+    const found = await report('match', '--miners', '300', '--fleet', fleet, '--rounds', '1', '--calls', '2');
+    assert.equal(found.miners, 300);
+    assert.equal(found.fleet, fleet);
+    assert.equal(found.shapes.length, 13);
+    assert.equal(new Set(found.shapes.map(({ name }: { name: string }) => name)).size, 13);
+    for (const shape of found.shapes) {
+      assert.equal(shape.exact, true, shape.name);
+      assert.ok(shape.server_us > 0 && shape.noop_us > 0 && shape.sql_ms >= 0, shape.name);
+      assert.equal(shape.feasible > 0, shape.name !== 'impossible', `${fleet}: ${shape.name}`);
+    }
+    assert.equal(typeof found.bytes_per_miner, 'number');
+  }
+  await assertNothingLeft();
+});
+
+test('heartbeat and http: every figure of a real hub process', async () => {
+  const load = ['--miners', '100', '--rounds', '1', '--seconds', '1', '--connections', '4'];
+  const measured = {
+    heartbeat: ['ws_per_s', 'http_per_s', 'p50_ms', 'p99_ms', 'bare_per_s'],
+    http: ['match_per_s', 'http_per_s', 'p50_ms', 'p99_ms', 'bare_per_s'],
+  };
+  for (const [name, keys] of Object.entries(measured)) {
+    const found = await report(name, ...load);
+    for (const key of keys) assert.ok(found[key] > 0, `${name}: ${key} is ${found[key]}`);
+  }
+  await assertNothingLeft();
+});
+
+test('a signal ends a run, which takes back what it wrote', async () => {
+  const program = await startBench(['match', '--miners', '200000']);
+  await waitFor(async () => (await h.redis.keys('bench-*')).length > 0, { timeoutMs: 30_000 });
+  program.signal('SIGTERM');
+  assert.equal((await program.exited).code, 143, program.output());
+  await assertNothingLeft();
+});
+
+test('help, and a clear line for what is not understood', async () => {
+  const help = await bench('--help');
+  assert.equal(help.code, 0);
+  assert.match(help.output, /Usage: npm run bench/);
+  for (const [args, why] of [
+    [[], /name one of match, heartbeat, http/],
+    [['nothing'], /name one of/],
+    [['match', '--miners', 'many'], /--miners must be a whole number/],
+    [['match', '--fleet', 'odd'], /--fleet must be mixed or equal/],
+    [['http', '--miners', '100', '--connections', '101'], /--connections must not be more than --miners/],
+    [['match', '--quick'], /--quick/],
+  ] as const) {
+    const { code, output } = await bench(...args);
+    assert.equal(code, 2, output);
+    assert.match(output, why);
+    assert.equal(output.trim().split('\n').length, 1, output);
+  }
+});
