@@ -14,6 +14,7 @@ export const ERROR_STATUS = {
   invalid: 422,
   not_ready: 425,
   rate_limited: 429,
+  quota_exceeded: 429,
   internal: 500,
   unavailable: 503,
 } as const satisfies Record<string, ContentfulStatusCode>;

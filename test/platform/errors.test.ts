@@ -76,6 +76,7 @@ test('every code has the status of the contract', () => {
     invalid: 422,
     not_ready: 425,
     rate_limited: 429,
+    quota_exceeded: 429,
     internal: 500,
     unavailable: 503,
   });
