@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { endOrphan } from './orphan.ts';
@@ -44,6 +44,8 @@ export interface RedisServer {
  * @throws SetupError with the server's last words when it does not come up.
  */
 export async function startRedisServer(options: RedisServerOptions): Promise<RedisServer> {
+  // The mode is for the folder itself: its parents may hold what others must reach.
+  await mkdir(dirname(options.dataDir), { recursive: true });
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   await endOrphan(join(options.dataDir, 'redis.pid'), options.dataDir, 'SIGTERM');
   const password = randomBytes(24).toString('hex');
