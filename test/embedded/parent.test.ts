@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import postgres from 'postgres';
@@ -49,6 +49,8 @@ test('a start right after a killed one waits for its stores, and finds the data'
   const folder = await temporaryFolder(h.cleanup);
   const dataDir = join(folder, 'data');
   const first = await hold({ dataDir }, { TMPDIR: folder });
+  // In the folder itself, not elsewhere with a link to it.
+  assert.ok((await lstat(join(dataDir, 'postgres'))).isDirectory());
   const sql = postgres(first.held.dsn, { max: 1 });
   await sql`CREATE TABLE kept AS SELECT 42 AS answer`;
   await sql.end();
