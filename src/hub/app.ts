@@ -3,12 +3,12 @@ import type { AppEnv } from '../platform/app-env.ts';
 import { createPermit } from '../platform/auth.ts';
 import { docsPage } from '../platform/docs-page.ts';
 import { createHttpApp } from '../platform/http.ts';
-import { openapiRoute } from '../platform/openapi.ts';
+import { HUB_SECURITY, openapiRoute } from '../platform/openapi.ts';
 import { createLimit, createMinerLimit } from '../platform/rate-limit.ts';
+import { VERSION } from '../platform/version.ts';
 import { adminRoutes } from './admin/routes.ts';
 import type { HubDeps, HubState } from './deps.ts';
 import type { Guards } from './guards.ts';
-import { VERSION } from './health.ts';
 import { healthRoutes } from './health-routes.ts';
 import { matchRoutes } from './matching/routes.ts';
 import { minerRoutes } from './miners/routes.ts';
@@ -35,11 +35,7 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   trustRoutes(app, deps, guards);
   adminRoutes(app, deps, guards);
   healthRoutes(app, deps, state);
-  openapiRoute(app, {
-    title: 'Pool Hub',
-    version: VERSION,
-    description: DESCRIPTION,
-  });
-  docsPage(app);
+  openapiRoute(app, { title: 'Pool Hub', version: VERSION, description: DESCRIPTION }, HUB_SECURITY);
+  docsPage(app, 'Pool Hub');
   return app;
 }

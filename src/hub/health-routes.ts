@@ -3,8 +3,9 @@ import type * as v from 'valibot';
 import type { AppEnv } from '../platform/app-env.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import { operation } from '../platform/openapi.ts';
+import { VERSION } from '../platform/version.ts';
 import type { HubDeps, HubState } from './deps.ts';
-import { createHealthCheck, type Health, VERSION } from './health.ts';
+import { createHealthCheck, type Health } from './health.ts';
 import { HealthAnswer, ProbeAnswer } from './schema.ts';
 
 /** Health, liveness, readiness and metrics. Open to all, for watchers hold no secrets; bind to a private address. */

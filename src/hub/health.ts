@@ -1,7 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { isConnectionError } from '../platform/errors.ts';
-import { packageRoot } from '../platform/paths.ts';
 import type { HubDeps } from './deps.ts';
 import type { FleetStats } from './miners/types.ts';
 
@@ -16,9 +13,6 @@ export interface Health {
 /** Probes are shared for this long, so that many watchers cost no more than one. */
 const FRESH_MS = 1000;
 const POSTGRES_BUDGET_MS = 700;
-
-/** The version in package.json. */
-export const VERSION: string = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
 
 /**
  * Makes the check of both stores: `down` without Redis, because then nothing can be matched; `degraded` without Postgres. It answers

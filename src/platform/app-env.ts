@@ -2,9 +2,12 @@ import type { HttpBindings } from '@hono/node-server';
 
 export type Role = 'coordinator' | 'admin';
 
-/** Who called, as its secret proved. `id` is the start of the secret's digest: it tells secrets apart in logs and limits. */
-export interface Caller {
-  readonly role: Role;
+/**
+ * Who called, as its secret proved. At the hub `id` is the start of the secret's digest, which tells secrets apart in logs and limits; at the
+ * coordinator it names the client, miner or administrator.
+ */
+export interface Caller<R extends string = string> {
+  readonly role: R;
   readonly id: string;
 }
 

@@ -11,7 +11,7 @@ import { addressSet } from './settings.ts';
 export type Permit = (...roles: readonly Role[]) => MiddlewareHandler<AppEnv>;
 
 interface Secret {
-  readonly caller: Caller;
+  readonly caller: Caller<Role>;
   readonly digest: Buffer;
 }
 
@@ -76,7 +76,7 @@ function presented(own: string | undefined, authorization: string | undefined): 
 }
 
 /** Compares digests, each of them, so that neither length nor position of a near miss shows in the time taken. */
-function matching(secrets: readonly Secret[], role: Role, text: string): Caller[] {
+function matching(secrets: readonly Secret[], role: Role, text: string): Caller<Role>[] {
   const digest = sha256(text);
   return secrets
     .filter((secret) => secret.caller.role === role)

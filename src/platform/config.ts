@@ -6,8 +6,13 @@ const MAX_STRATEGIES = 8;
 
 type Environment = v.InferOutput<typeof environment>;
 
-/** The settings, under the lower case of their names. `strategies` holds all of them, `balanced` first. */
-export type Config = Readonly<{ [K in keyof Environment as Lowercase<K>]: Environment[K] }>;
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** Settings under the lower case of their names. */
+export type Lowered<T> = Readonly<{ [K in keyof T as Lowercase<K & string>]: T[K] }>;
+
+/** The settings of the hub. `strategies` holds all of them, `balanced` first. */
+export type Config = Lowered<Environment>;
 
 /** The start cannot go on: one line per bad setting, by name. Values of secrets are never in it. */
 export class ConfigError extends Error {
@@ -24,10 +29,8 @@ export class ConfigError extends Error {
  * Reads every setting from the environment. An empty value counts as not set.
  * @throws ConfigError naming every bad or missing setting at once
  */
-export function loadConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
-  const given = Object.fromEntries(
-    Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''),
-  );
+export function loadConfig(env: Variables = process.env): Config {
+  const given = givenSettings(env);
   const parsed = v.safeParse(environment, given);
   const problems = parsed.success ? [] : parsed.issues.map(describeIssue);
   if (given.REDIS_URL === undefined && given.REDIS_CLUSTER_NODES === undefined) {
@@ -45,10 +48,32 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
     problems.push({ name: 'STRATEGIES', why: 'may not hold balanced: set DEFAULT_WEIGHTS' });
   }
   if (problems.length > 0) throw new ConfigError(problems);
-  const entries = Object.entries({ ...parsed.output, STRATEGIES: all });
-  return deepFreeze(
-    Object.fromEntries(entries.map(([name, value]) => [name.toLowerCase(), value])) as Config,
+  return frozen({ ...parsed.output, STRATEGIES: all });
+}
+
+/**
+ * Reads the settings of a schema, as `loadConfig` does those of the hub.
+ * @throws ConfigError naming every bad or missing setting at once
+ */
+export function loadSettings<S extends v.GenericSchema<unknown, object>>(
+  schema: S,
+  env: Variables,
+): Lowered<v.InferOutput<S>> {
+  const parsed = v.safeParse(schema, givenSettings(env));
+  if (!parsed.success) throw new ConfigError(parsed.issues.map(describeIssue));
+  return frozen(parsed.output);
+}
+
+/** An empty value counts as not set. */
+function givenSettings(env: Variables): Record<string, string | undefined> {
+  return Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''),
   );
+}
+
+function frozen<T extends object>(settings: T): Lowered<T> {
+  const entries = Object.entries(settings).map(([name, value]) => [name.toLowerCase(), value]);
+  return deepFreeze(Object.fromEntries(entries));
 }
 
 function builtInStrategies(balanced: Weights): Record<string, Weights> {

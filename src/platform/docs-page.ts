@@ -11,12 +11,12 @@ const ASSETS: Readonly<Record<string, string>> = {
   'swagger-ui-bundle.js': 'text/javascript; charset=utf-8',
 };
 
-const PAGE = `<!doctype html>
+const page = (title: string) => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Pool Hub API</title>
+<title>${title} API</title>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
@@ -36,11 +36,11 @@ const POLICY =
 
 const CACHE_SEC = 3600;
 
-/** Serves /docs: the OpenAPI document as a page, from the files of swagger-ui-dist. */
-export function docsPage(app: Hono<AppEnv>): void {
+/** Serves /docs: the OpenAPI document as a page, from the files of swagger-ui-dist. @param title plain text, without HTML marks */
+export function docsPage(app: Hono<AppEnv>, title: string): void {
   const folder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
 
-  app.get('/docs', (c) => c.html(PAGE, 200, { 'Content-Security-Policy': POLICY }));
+  app.get('/docs', (c) => c.html(page(title), 200, { 'Content-Security-Policy': POLICY }));
   app.get('/docs/start.js', (c) => c.body(START, 200, { 'Content-Type': 'text/javascript; charset=utf-8' }));
   app.get('/docs/:file', async (c) => {
     const file = c.req.param('file');

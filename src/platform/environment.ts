@@ -14,15 +14,18 @@ export interface SettingDoc {
 
 type Text<T> = v.GenericSchema<string, T>;
 
-function setting<const D extends string, T>(doc: string, fallback: D, schema: Text<T>) {
+/** A setting with a default. */
+export function setting<const D extends string, T>(doc: string, fallback: D, schema: Text<T>) {
   return v.pipe(v.optional(schema, fallback), v.description(doc));
 }
 
-function required<T>(doc: string, schema: Text<T>) {
+/** A setting without which nothing starts. */
+export function required<T>(doc: string, schema: Text<T>) {
   return v.pipe(schema, v.description(doc));
 }
 
-function optional<T>(doc: string, schema: Text<T>) {
+/** A setting that may be left out. */
+export function optional<T>(doc: string, schema: Text<T>) {
   return v.pipe(v.optional(schema), v.description(doc));
 }
 
@@ -204,10 +207,20 @@ export const environment = v.object({
   ),
 });
 
+/** The shape of a schema of settings, as its documentation reads it. */
+interface Settings {
+  readonly entries: Readonly<
+    Record<
+      string,
+      v.GenericSchema & { readonly pipe: readonly [{ type: string; default?: unknown }, ...unknown[]] }
+    >
+  >;
+}
+
 /** What each setting means, from the schema itself, in the order of .env.example. */
-export function describeSettings(): readonly SettingDoc[] {
-  return Object.entries(environment.entries).map(([name, schema]) => {
-    const wrapped: { readonly type: string; readonly default?: unknown } = schema.pipe[0];
+export function describeSettings(settings: Settings = environment): readonly SettingDoc[] {
+  return Object.entries(settings.entries).map(([name, schema]) => {
+    const wrapped = schema.pipe[0];
     return {
       name,
       doc: v.getDescription(schema) ?? '',

@@ -22,9 +22,9 @@ export interface Draining {
 }
 
 interface HttpDeps {
-  readonly config: Config;
+  readonly config: Pick<Config, 'trusted_proxies' | 'max_body_bytes'>;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Pick<Metrics, 'httpDurationMs'>;
   readonly state: Draining;
 }
 
@@ -135,7 +135,7 @@ export async function closeServer(server: Server, budgetMs: number, log: Logger)
   }
 }
 
-function observe(log: Logger, metrics: Metrics, state: Draining): MiddlewareHandler<AppEnv> {
+function observe(log: Logger, metrics: HttpDeps['metrics'], state: Draining): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
     const started = performance.now();
     await next();

@@ -4,8 +4,10 @@ import * as v from 'valibot';
 import type { AppEnv, Role } from './app-env.ts';
 import { ERROR_STATUS, type ErrorCode } from './errors.ts';
 
-/** Who may call: nobody in particular (empty), roles, or the miner itself by its session or key. */
-export type Auth = readonly (Role | 'session' | 'miner_key')[];
+/** Who may call: nobody in particular (empty), roles, the miner itself by its session or key, or holders of the coordinator's keys. */
+export type Auth = readonly (Role | 'session' | 'miner_key' | KeyHolder)[];
+
+type KeyHolder = 'client_key' | 'worker_key' | 'operator_key';
 
 interface Operation {
   readonly summary: string;
@@ -52,6 +54,24 @@ const SCHEMES = {
   admin: [{ AdminKey: [] }, { Bearer: [] }],
   session: [{ Bearer: [] }, {}],
   miner_key: [{ Bearer: [] }],
+  client_key: [{ ApiKey: [] }, { Bearer: [] }],
+  worker_key: [{ ApiKey: [] }, { Bearer: [] }],
+  operator_key: [{ ApiKey: [] }, { Bearer: [] }],
+} as const;
+
+const BEARER = { Bearer: { type: 'http', scheme: 'bearer' } } as const;
+
+/** How callers prove themselves at the hub, as OpenAPI says it. */
+export const HUB_SECURITY = {
+  CoordinatorSecret: { type: 'apiKey', in: 'header', name: 'X-Coordinator-Secret' },
+  AdminKey: { type: 'apiKey', in: 'header', name: 'X-Admin-Key' },
+  ...BEARER,
+} as const;
+
+/** The same for the coordinator. */
+export const COORDINATOR_SECURITY = {
+  ApiKey: { type: 'apiKey', in: 'header', name: 'X-Api-Key' },
+  ...BEARER,
 } as const;
 
 /** Errors that any call may answer; those of its own are added by the operation. */
@@ -87,19 +107,17 @@ export function operation({ summary, tag, auth, answers, errors = [] }: Operatio
 }
 
 /** Serves the document at /openapi.json. It is made at the first call, from the routes as they are then. */
-export function openapiRoute(app: Hono<AppEnv>, info: ApiInfo): void {
+export function openapiRoute(
+  app: Hono<AppEnv>,
+  info: ApiInfo,
+  securitySchemes: typeof HUB_SECURITY | typeof COORDINATOR_SECURITY,
+): void {
   let document: Promise<object> | undefined;
   app.get('/openapi.json', async (c) => {
     document ??= generateSpecs(app, {
       documentation: {
         info,
-        components: {
-          securitySchemes: {
-            CoordinatorSecret: { type: 'apiKey', in: 'header', name: 'X-Coordinator-Secret' },
-            AdminKey: { type: 'apiKey', in: 'header', name: 'X-Admin-Key' },
-            Bearer: { type: 'http', scheme: 'bearer' },
-          },
-        },
+        components: { securitySchemes },
       },
       excludeStaticFile: false,
       defaultValidationErrorResponse: false,
@@ -112,6 +130,7 @@ function authErrors(auth: Auth): ErrorCode[] {
   const errors: ErrorCode[] = [];
   if (auth.length > 0) errors.push('unauthenticated');
   if (auth.includes('session')) errors.push('session_unknown');
-  if (auth.includes('coordinator') || auth.includes('admin')) errors.push('forbidden');
+  const roles: Auth = ['coordinator', 'admin', 'client_key', 'worker_key', 'operator_key'];
+  if (auth.some((who) => roles.includes(who))) errors.push('forbidden');
   return errors;
 }

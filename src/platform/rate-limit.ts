@@ -73,12 +73,18 @@ export type LimitMiner = (c: Context<AppEnv>, key: string) => Promise<void>;
  * shared counter would double the round trips of a heartbeat to protect what one script call costs.
  */
 export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitMiner {
-  const points = config.rate_limit_heartbeat_per_sec;
-  const limiter = new BurstyRateLimiter(
-    new RateLimiterMemory({ keyPrefix: 'miner', points, duration: 1 }),
-    new RateLimiterMemory({ keyPrefix: 'miner:burst', points, duration: BURST_WINDOW_SEC }),
+  return createLocalLimit('miner', config.rate_limit_heartbeat_per_sec, () =>
+    metrics.rateLimited.inc({ route: 'miner' }),
   );
-  return (c, key) => consume(c, limiter, key, points, () => metrics.rateLimited.inc({ route: 'miner' }));
+}
+
+/** A limit that each process counts for itself: `perSec` calls a second of each key, with the same burst as the shared limits. */
+export function createLocalLimit(name: string, perSec: number, onRefusal: () => void): LimitMiner {
+  const limiter = new BurstyRateLimiter(
+    new RateLimiterMemory({ keyPrefix: name, points: perSec, duration: 1 }),
+    new RateLimiterMemory({ keyPrefix: `${name}:burst`, points: perSec, duration: BURST_WINDOW_SEC }),
+  );
+  return (c, key) => consume(c, limiter, key, perSec, onRefusal);
 }
 
 async function consume(
