@@ -108,15 +108,24 @@ local function one_price(bin, eighth)
   return cheapest[2] ~= nil and cheapest[2] == dearest[2]
 end
 
--- A crowd that no digit tells apart: equal static score, prices within 2.8%. Read from the job's starting slot on.
+-- A crowd that no digit tells apart: equal static score, prices within 2.8%. Read from the job's starting slot on until
+-- enough have passed the exact checks: those that a limit or an ended lease refuses are no sample of the others.
 local function sample_crowd(walk, key, cell, eighth)
-  local limit = C.walk.sample
-  if not walk.loose and one_price(cell.bin, eighth) then limit = math.min(limit, walk.k) else walk.tied = true end
-  limit = math.max(limit, walk.k)
-  local slots = {}
-  local found = collect_bits(key, walk.start, '-1', limit, slots)
-  if found < limit and walk.start > 0 then collect_bits(key, 0, walk.start - 1, limit - found, slots) end
-  score_slots(walk, slots, cell.fit)
+  local alike = one_price(cell.bin, eighth)
+  local enough = walk.passed + (alike and walk.k or math.max(C.walk.sample, walk.k))
+  local function read_range(from, to)
+    local batch = enough - walk.passed
+    while walk.passed < enough and walk.read < C.walk.budget do
+      local slots = {}
+      collect_bits(key, from, to, batch, slots)
+      score_slots(walk, slots, cell.fit)
+      if #slots < batch or slots[#slots] == to then return true end
+      from, batch = slots[#slots] + 1, C.walk.sample
+    end
+    return false
+  end
+  local all = read_range(walk.start, '-1') and (walk.start == 0 or read_range(0, walk.start - 1))
+  if all or walk.passed >= enough then walk.tied = walk.tied or not (all or alike) else walk.truncated = true end
 end
 
 -- Depth of a cell: what its next intersection is with.
