@@ -24,37 +24,53 @@ local function known(id)
   return field_of(id, 'slot') ~= ''
 end
 
-local function unlink(member)
-  redis.call('UNLINK', P .. kind .. ':' .. member)
+local function overridden(id)
+  return field_of(id, 'price_override_until_ms') ~= ''
 end
 
-local function leave_zset(member)
-  redis.call('ZREM', P .. kind, member)
+local function has_eta(slot)
+  local id = holder_of(slot)
+  return id and field_of(id, 'eta_ms') ~= ''
 end
 
+local function nobody()
+  return false
+end
+
+-- How entries are kept: whether one is there, and how it goes.
+local IN_ZSET = {
+  there = function(member) return redis.call('ZSCORE', P .. kind, member) end,
+  delete = function(member) redis.call('ZREM', P .. kind, member) end,
+}
+local IN_SET = {
+  there = function(member) return redis.call('SISMEMBER', P .. kind, member) == 1 end,
+  delete = function(member) redis.call('SREM', P .. kind, member) end,
+}
+local IN_HASH = {
+  there = function(member) return redis.call('HEXISTS', P .. kind, member) == 1 end,
+  delete = function(member) redis.call('HDEL', P .. kind, member) end,
+}
+local AS_KEY = {
+  there = function(member) return redis.call('EXISTS', P .. kind .. ':' .. member) == 1 end,
+  delete = function(member) redis.call('UNLINK', P .. kind .. ':' .. member) end,
+}
 local KINDS = {
-  leases = { belongs = known, delete = leave_zset },
-  overrides = { belongs = function(id) return field_of(id, 'price_override_until_ms') ~= '' end, delete = leave_zset },
-  changed = { belongs = known, delete = function(member) redis.call('SREM', P .. 'changed', member) end },
-  commands = { belongs = known, delete = unlink },
-  miner = { belongs = known, delete = unlink },
-  tmp = { belongs = function() return false end, delete = unlink },
-  records = { belongs = holder_of, delete = function(member) redis.call('HDEL', P .. 'records', member) end },
-  prices = { belongs = holder_of, delete = leave_zset },
-  etas = {
-    belongs = function(slot)
-      local id = holder_of(slot)
-      return id and field_of(id, 'eta_ms') ~= ''
-    end,
-    delete = leave_zset,
-  },
+  leases = { kept = IN_ZSET, belongs = known },
+  overrides = { kept = IN_ZSET, belongs = overridden },
+  prices = { kept = IN_ZSET, belongs = holder_of },
+  etas = { kept = IN_ZSET, belongs = has_eta },
+  changed = { kept = IN_SET, belongs = known },
+  records = { kept = IN_HASH, belongs = holder_of },
+  commands = { kept = AS_KEY, belongs = known },
+  miner = { kept = AS_KEY, belongs = known },
+  tmp = { kept = AS_KEY, belongs = nobody },
 }
 
-local judged = { 'ok' }
+local kept, belongs, judged = KINDS[kind].kept, KINDS[kind].belongs, { 'ok' }
 for i = FIRST_MEMBER, #ARGV do
   local member = ARGV[i]
-  local stray = not KINDS[kind].belongs(member)
+  local stray = kept.there(member) and not belongs(member)
   judged[#judged + 1] = stray and 1 or 0
-  if stray and mode == 'mend' then KINDS[kind].delete(member) end
+  if stray and mode == 'mend' then kept.delete(member) end
 end
 return judged

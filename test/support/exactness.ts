@@ -2,7 +2,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type Harness, harness } from './harness.ts';
 import { histories, playHistory, settleDue } from './histories.ts';
-import { assertExact, assertFails, assertVerified, poolOf, runs } from './properties.ts';
+import { assertExact, assertFails, assertTimely, assertVerified, poolOf, runs } from './properties.ts';
 import { openWorld, resetWorld, type WorldOptions, worldRedis } from './registry-world.ts';
 import { matchRequests } from './requests.ts';
 
@@ -32,6 +32,7 @@ export async function testExactness(
           if (history.fleet.seed % 4 === 0) await assertVerified(world);
           await settleDue(world);
           const pool = await poolOf(world);
+          assertTimely(pool, world.graceMs);
           for (const request of requests) await assertExact(world, pool, request);
           const [miner, request] = [pool.miners[0], requests[0]];
           if (miner !== undefined && request !== undefined) await assertFails(world, pool, request, miner.id);

@@ -9,7 +9,7 @@ export const POOLS = {
   accels: ['cuda', 'rocm', 'metal', 'cpu'],
   gpus: ['', 'NVIDIA RTX 4090', 'H100', 'Radeon RX 7900', 'A100'],
   regions: ['eu', 'eu-west', 'eu-west-1', 'us-east-2', 'ap'],
-  sizesGb: [0, 0.5, 8, 12.5, 16, 24, 24.25, 63, 64, 65, 80, 127.9, 141, 4095, 5000],
+  sizesGb: [0, 0.5, 8, 12.5, 16, 24, 24.25, 24.5, 24.75, 63, 64, 65, 80, 127.9, 141, 4095, 5000],
   prices: [
     '0',
     '0.00000001',
@@ -36,6 +36,7 @@ export const FLEET_STYLES = [
   'zipf',
   'equal',
   'equal but for price',
+  'equal but for memory',
   'one price',
   'brand new',
   'one region',
@@ -71,6 +72,10 @@ export function fleetOf({ style, size, seed }: FleetSpec): FleetMiner[] {
     if (style === 'equal') return { ...one, id };
     if (style === 'equal but for price') {
       return { ...one, id, profile: { ...one.profile, base_price: drawn.profile.base_price } };
+    }
+    if (style === 'equal but for memory') {
+      // All within one whole GB, which is as far as the index tells them apart.
+      return { ...one, id, profile: { ...one.profile, gpu_vram_gb: 24 + random.below(8) / 8 } };
     }
     if (style === 'one price') {
       return { ...drawn, profile: { ...drawn.profile, base_price: one.profile.base_price } };

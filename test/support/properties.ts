@@ -75,7 +75,13 @@ export async function assertExact(world: World, pool: Pool, request: MatchInput)
   return found;
 }
 
-function assertRanking(found: FoundSet, expected: OracleAnswer, request: MatchInput, world: World): void {
+/** Demands the best of the oracle, in its order. */
+export function assertRanking(
+  found: FoundSet,
+  expected: OracleAnswer,
+  request: MatchInput,
+  world: World,
+): void {
   const best = expected.ranked.slice(0, request.top_k);
   assert.equal(found.candidates.length, best.length, 'candidates');
   const exact = new Map(expected.ranked.map((ranked) => [ranked.id, ranked]));
@@ -110,6 +116,18 @@ function assertRanking(found: FoundSet, expected: OracleAnswer, request: MatchIn
       score >= wanted.score - slack,
       `place ${i}: ${id} (${score}), should be ${wanted.id} (${wanted.score})`,
     );
+  }
+}
+
+/** Nothing that is over still counts once all that is due has been stepped. */
+export function assertTimely({ miners, nowMs }: Pool, graceMs: number): void {
+  for (const { id, hash } of miners) {
+    const lapsedMs = nowMs - Number(hash.lease_until_ms);
+    assert.equal(hash.state, lapsedMs < 0 ? 'online' : 'degraded', `${id}: state`);
+    // Self-preservation may keep a part of a larger fleet.
+    if (miners.length < 10) assert.ok(lapsedMs < graceMs, `${id}: should be gone`);
+    if (hash.price_override)
+      assert.ok(nowMs < Number(hash.price_override_until_ms || Infinity), `${id}: override`);
   }
 }
 

@@ -14,7 +14,7 @@ const rarely = <T>(arbitrary: fc.Arbitrary<T>) =>
 
 const requirements = fc.record({
   task: rarely(fc.constantFrom('embed', 'chat', 'other')),
-  min_vram_gb: rarely(fc.constantFrom(0, 0.25, 8, 12.5, 13, 24, 24.1, 64, 65, 100, 4095, 4096)),
+  min_vram_gb: rarely(fc.constantFrom(0, 0.25, 8, 12.5, 13, 24, 24.1, 24.6, 24.8, 64, 65, 100, 4095, 4096)),
   min_ram_gb: rarely(fc.constantFrom(0, 8, 12.5, 16, 64, 5000)),
   accel: rarely(some([...POOLS.accels, 'CUDA', 'none'], 3)),
   tags_any: rarely(some([...POOLS.tags, 'unheard of'], 3)),
