@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { AppError, isConnectionError, unavailable } from './errors.ts';
@@ -98,7 +99,8 @@ class PooledDatabase implements Database {
       return await within(running, budgetMs);
     } catch (error) {
       if (isUnreachable(error)) this.#suspect(pool, error);
-      throw error;
+      // Drizzle puts the values of the statement into its message, and so into the log: key digests, whole batches.
+      throw error instanceof DrizzleQueryError && error.cause !== undefined ? error.cause : error;
     }
   }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { sql } from 'drizzle-orm';
 import { connectDatabase, type Database, isDataError, isPostgresUnavailable } from '../../src/platform/db.ts';
 import { migrateDatabase } from '../../src/platform/migrate.ts';
@@ -145,4 +146,13 @@ test('errors are told apart: not now, bad data, our own mistake', async () => {
   assert.ok(isDataError(broken) && !isPostgresUnavailable(broken));
   const mistake = await failing('select * from no_such_table');
   assert.ok(!isDataError(mistake) && !isPostgresUnavailable(mistake));
+});
+
+test('an error does not carry the values of the statement', async () => {
+  const db = open(await h.db());
+  const error = await db
+    .run((orm) => orm.execute(sql`select ${'a-secret-value'}::text, 1 / 0`))
+    .catch((caught: unknown) => caught);
+  assert.ok(error instanceof Error && isDataError(error));
+  assert.ok(!inspect(error, { depth: 5 }).includes('a-secret-value'));
 });
