@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import * as v from 'valibot';
+import { match } from '../../src/hub/matching/match.ts';
+import { MatchRequest } from '../../src/hub/matching/schema.ts';
+import { fleetOf } from '../support/fleets.ts';
+import { harness } from '../support/harness.ts';
+import { Player, settleDue } from '../support/histories.ts';
+import { assertVerified, runs } from '../support/properties.ts';
+import { openWorld, resetWorld, type World, worldRedis } from '../support/registry-world.ts';
+
+const h = await harness();
+const connect = await worldRedis(h);
+const world = openWorld(await connect(0));
+
+/** `miners` equal miners with so many places each. */
+async function enterEqual(target: World, miners: number, max_parallel: number): Promise<void> {
+  await resetWorld(target);
+  const fleet = fleetOf({ style: 'equal', size: miners, seed: 5 }).map((miner) => ({
+    ...miner,
+    profile: { ...miner.profile, max_parallel },
+  }));
+  const player = new Player(target, fleet);
+  await Promise.all(fleet.map((miner) => player.enter(miner)));
+}
+
+const reserve = (job_id: string, count: number, ttl_ms = 60_000) =>
+  v.parse(MatchRequest, { job_id, top_k: Math.max(3, count), reserve: { count, ttl_ms } });
+
+async function reservedBy(
+  target: World,
+  job: string,
+  count = 1,
+  ttlMs?: number,
+): Promise<[string, string][]> {
+  const { answer } = await match(target.matching(), reserve(job, count, ttlMs));
+  return answer.candidates.flatMap(({ miner_id, reservation_id }): [string, string][] =>
+    reservation_id === undefined ? [] : [[miner_id, reservation_id]],
+  );
+}
+
+async function places(target: World): Promise<number[]> {
+  return (await target.hashes()).map(({ hash }) => Number(hash.reserved));
+}
+
+test('however many ask at once, no place is held twice and none is left over', async () => {
+  const shards3 = openWorld(await connect(1), { shards: 3 });
+  const property = fc.asyncProperty(
+    fc.integer({ min: 1, max: 6 }),
+    fc.integer({ min: 1, max: 3 }),
+    fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 12 }),
+    async (miners, each, jobs) => {
+      await enterEqual(shards3, miners, each);
+      const held = await Promise.all(jobs.map((count, i) => reservedBy(shards3, `job-${i}`, count)));
+      const ids = held.flat().map(([, id]) => id);
+      assert.equal(new Set(ids).size, ids.length);
+      const taken = new Map<string, number>();
+      for (const [miner] of held.flat()) taken.set(miner, (taken.get(miner) ?? 0) + 1);
+      for (const [miner, count] of taken) assert.ok(count <= each, `${miner}: ${count} of ${each}`);
+      for (const [i, count] of jobs.entries()) {
+        assert.ok((held[i]?.length ?? 0) <= Math.min(count, miners));
+      }
+      assert.deepEqual(
+        (await places(shards3)).reduce((sum, count) => sum + count, 0),
+        ids.length,
+      );
+      await assertVerified(shards3);
+    },
+  );
+  await fc.assert(property, runs(40));
+});
+
+test('the same request again holds the same places', async () => {
+  await enterEqual(world, 5, 2);
+  const first = await reservedBy(world, 'job', 2);
+  assert.equal(first.length, 2);
+  assert.deepEqual(new Map(await reservedBy(world, 'job', 2)), new Map(first));
+  assert.equal(
+    (await places(world)).reduce((a, b) => a + b),
+    2,
+  );
+});
+
+test('the same request from many replicas at once holds its places once', async () => {
+  await enterEqual(world, 5, 2);
+  const all = await Promise.all(Array.from({ length: 6 }, () => reservedBy(world, 'job', 2)));
+  for (const held of all) assert.deepEqual(new Map(held), new Map(all[0]));
+  assert.equal(
+    (await places(world)).reduce((a, b) => a + b),
+    2,
+  );
+});
+
+test('a place that nobody confirms is free again when its time is over, without a worker', async () => {
+  await enterEqual(world, 1, 1);
+  const [held] = await reservedBy(world, 'job-1', 1, 1000);
+  assert.deepEqual(await reservedBy(world, 'job-2', 1), []);
+  world.nowMs += 1000;
+  const [next] = await reservedBy(world, 'job-2', 1);
+  assert.ok(next && held && next[1] !== held[1]);
+  const ended = await world.matching().reservations.end(held[1], 'confirmed');
+  assert.deepEqual(ended, { status: 'ended', how: 'expired' });
+  await assertVerified(world);
+});
+
+test('confirming turns the place into one more in the queue, until the next heartbeat', async () => {
+  await enterEqual(world, 1, 2);
+  const [held] = await reservedBy(world, 'job');
+  const id = held?.[1] ?? '';
+  const { reservations } = world.matching();
+  assert.deepEqual(await reservations.end(id, 'confirmed'), { status: 'ok', jobId: 'job', minerId: 'm0' });
+  assert.deepEqual(await reservations.end(id, 'confirmed'), { status: 'ok', jobId: 'job', minerId: 'm0' });
+  assert.deepEqual(await reservations.end(id, 'released'), { status: 'ended', how: 'confirmed' });
+  const hash = await world.miners.get('m0');
+  assert.deepEqual([hash?.queue_len, hash?.reserved], ['1', '0']);
+  await world.miners.heartbeat('m0', { kind: 'session', digest: hash?.session ?? '' }, { queue_len: 0 });
+  assert.equal((await world.miners.get('m0'))?.queue_len, '0');
+});
+
+test('releasing gives the place back at once, and only once', async () => {
+  await enterEqual(world, 1, 2);
+  const [first] = await reservedBy(world, 'job-1');
+  await reservedBy(world, 'job-2');
+  const { reservations } = world.matching();
+  for (const _ of [1, 2]) {
+    const ended = await reservations.end(first?.[1] ?? '', 'released');
+    assert.equal(ended.status, 'ok');
+  }
+  assert.deepEqual(await places(world), [1]);
+});
+
+test('an unknown reservation is unknown, whatever its id looks like', async () => {
+  await enterEqual(world, 1, 1);
+  const { reservations } = world.matching();
+  for (const id of [
+    'x',
+    '',
+    '0.',
+    '9999.AAAAAAAAAAAAAAAAAAAAAA',
+    '0.AAAAAAAAAAAAAAAAAAAAAA',
+    '0.{x}',
+    '../..',
+  ]) {
+    assert.deepEqual(await reservations.end(id, 'released'), { status: 'unknown' });
+  }
+});
+
+test('a miner that left and came back has all its places', async () => {
+  await enterEqual(world, 1, 1);
+  await reservedBy(world, 'job-1', 1, 30_000);
+  await world.miners.remove('m0', 'operator');
+  const [miner] = fleetOf({ style: 'equal', size: 1, seed: 5 });
+  assert.ok(miner);
+  await new Player(world, [miner]).enter({ ...miner, profile: { ...miner.profile, max_parallel: 1 } });
+  assert.deepEqual(await places(world), [0]);
+  const [held] = await reservedBy(world, 'job-2', 1, 60_000);
+  assert.ok(held);
+  world.nowMs += 30_000;
+  await settleDue(world);
+  assert.deepEqual(await places(world), [1]);
+  await assertVerified(world);
+});
