@@ -16,6 +16,7 @@ ARGV[10]  reservation_end  'confirmed' (one more in queue_len) | 'released'
 RETURNS {'applied'} | {'stale'} (these values or newer ones are known) | {'unknown_miner'} (not in the registry now)
 ]]
 --- @include "base"
+--- @include "bins"
 --- @include "terms"
 --- @include "index"
 --- @include "record"
