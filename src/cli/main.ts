@@ -1,5 +1,5 @@
 import { ConfigError } from '../platform/config.ts';
-import { AppError } from '../platform/errors.ts';
+import { AppError, isConnectionError } from '../platform/errors.ts';
 import { HubError } from '../sdk/errors.ts';
 import type { Command, Terminal } from './command.ts';
 import { CommandError, UsageError } from './errors.ts';
@@ -98,6 +98,7 @@ function reasonOf(error: unknown): string {
   if (error instanceof ConfigError) return `bad settings: ${error.message.replaceAll('\n', '; ')}`;
   if (error instanceof CommandError || error instanceof AppError) return error.message;
   if (!(error instanceof Error)) return String(error);
+  if (isConnectionError(error)) return `a store cannot be reached (${error.message || String(error.cause)})`;
   const { code } = error as NodeJS.ErrnoException;
   // An error with a code is the system's or a store's, and its message says it all.
   return code === undefined ? (error.stack ?? error.message) : error.message || code;

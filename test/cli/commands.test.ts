@@ -163,6 +163,27 @@ describe('registry', () => {
   });
 });
 
+describe('a store that is away is one line and exit code 1', () => {
+  const NOWHERE = '127.0.0.1:1';
+  const cases = [
+    [
+      'keys list',
+      { DB_DSN: `postgresql://poolhub:secret@${NOWHERE}/poolhub` },
+      /a store cannot be reached .*ECONNREFUSED/,
+    ],
+    ['registry verify', { REDIS_URL: `redis://:secret@${NOWHERE}` }, /Redis did not answer/],
+  ] as const;
+  for (const [args, settings, why] of cases) {
+    test(args, async () => {
+      const { code, stderr } = await runCli(args.split(' '), { ...env, ...settings });
+      assert.equal(code, 1);
+      assert.match(stderr, why);
+      assert.equal(stderr.trimEnd().split('\n').length, 1);
+      assert.doesNotMatch(stderr, /secret/);
+    });
+  }
+});
+
 test('migrate may run on a database that is at its newest', async () => {
   assert.match(await poolhub('migrate'), /newest schema/);
 });

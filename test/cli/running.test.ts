@@ -147,6 +147,23 @@ describe('simulate', () => {
   });
 });
 
+describe('seed', () => {
+  test('broken off by Ctrl-C says how far it came', async () => {
+    const slow = await startHubProcess(h, { RATE_LIMIT_REGISTER_PER_SEC: '2' });
+    const args = ['seed', '--miners', '500', '--prefix', 'slow', '--url', slow.url, '--json'];
+    const running = await start(args, /registered [1-9]\d* of 500/);
+    running.signal('SIGINT');
+    assert.deepEqual(await running.exited, { code: 1, signal: null });
+    const totals = JSON.parse(
+      running
+        .output()
+        .split('\n')
+        .find((line) => line.startsWith('{')) ?? '',
+    );
+    assert.ok(totals.registered > 0 && totals.registered < 500);
+  });
+});
+
 describe('demo', () => {
   test('gives jobs to miners until Ctrl-C, and leaves nothing behind', async () => {
     const args = ['demo', '--miners', '12', '--match-rate', '40', '--json'];

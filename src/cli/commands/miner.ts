@@ -33,7 +33,7 @@ type Say = (event: string, fields?: Record<string, unknown>) => void;
 export const miner = defineCommand({
   name: 'miner',
   summary:
-    'A reference miner: registers, beats, obeys the hub’s commands, reconnects with backoff and jitter.',
+    'A reference miner: registers, beats, obeys the commands of the hub, reconnects with backoff and jitter.',
   options: OPTIONS,
   notes:
     'Needs MINER_API_KEY in the environment. Ctrl-C or SIGTERM: it takes no new jobs, finishes those it has, and logs out.',

@@ -20,13 +20,13 @@ export const simulate = defineCommand({
     rate: {
       type: 'string',
       value: 'n',
-      help: 'heartbeats a second of the whole fleet, instead of the server’s interval',
+      help: 'heartbeats a second of the whole fleet, instead of the interval the server asks for',
     },
     duration: { type: 'string', value: 'sec', help: 'ends by itself after so many seconds, else at Ctrl-C' },
     stay: { type: 'boolean', help: 'do not log the miners out at the end' },
     json: { type: 'boolean', help: 'print the totals as JSON' },
   },
-  notes: FLEET_NOTES,
+  notes: `${FLEET_NOTES}\nIt closes the socket of a miner that beats faster than RATE_LIMIT_HEARTBEAT_PER_SEC (5): mind --rate.`,
   async run({ values }, terminal) {
     const { transport } = values;
     if (transport !== 'ws' && transport !== 'http') throw new UsageError('--transport must be ws or http');
