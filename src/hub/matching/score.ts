@@ -38,20 +38,23 @@ export function explainParts(found: Found): string {
 
 const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
-/** One line on why nothing matched: what each clause leaves, and which clause alone is in the way. */
+/** One line on why nothing matched: the clauses that nobody satisfies, and what dropping one alone would give. */
 export function explainNone(explanation: Explanation): string {
   const { registered, available, clauses } = explanation;
   if (registered === 0) return '0 of 0: no miner is registered';
   if (available === 0) {
     return `0 of ${registered}: none of the registered miners is available (busy, full or draining)`;
   }
-  const nobody = clauses.filter((clause) => clause.have === 0);
-  const narrow = nobody.length > 0 ? nobody : clauses;
-  const counts = narrow.map((clause) => `${clause.clause} ${clause.have}`).join(', ');
-  const dropping = clauses.filter((clause) => clause.if_dropped > 0).sort(byGain);
-  const gains = dropping.map((clause) => `dropping ${clause.clause} gives ${clause.if_dropped}`).join(', ');
-  const why = gains === '' ? 'no single clause can be dropped to give any' : gains;
-  return `0 of ${plural(available, 'available miner')}: miners that satisfy each clause: ${counts}; ${why}`;
+  const nobody = clauses.filter((clause) => clause.have === 0).map((clause) => clause.clause);
+  const each = clauses.map((clause) => `${clause.clause} leaves ${clause.have}`).join(', ');
+  const why =
+    nobody.length > 0 ? `no miner satisfies ${nobody.join(' or ')}` : `alone, ${each}, but together none`;
+  const gains = clauses
+    .filter((clause) => clause.if_dropped > 0)
+    .sort(byGain)
+    .map((clause) => `dropping ${clause.clause} gives ${clause.if_dropped}`);
+  const way = gains.length > 0 ? gains.join(', ') : 'no single clause can be dropped to give any';
+  return `0 of ${plural(available, 'available miner')}: ${why}; ${way}`;
 }
 
 function byGain(a: ClauseCount, b: ClauseCount): number {
