@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { sql } from 'drizzle-orm';
 import type { CompletedJob, JobOutcome } from '../../src/coordinator/receipts/receipt.ts';
 import { completionEffects, type Money } from '../../src/coordinator/settlement/effects.ts';
@@ -44,8 +44,7 @@ export async function insertRunning(orm: Orm, job: CompletedJob): Promise<void> 
   await orm.execute(sql`insert into coordinator.jobs (job_id, client_id, request_digest, state, payload, constraints,
       expires_at, assigned_miner_id, slot, started_at)
     select ${job.jobId}, ${job.clientId}, 'digest', 'RUNNING', ${job.payloadText}, ${job.constraintsText ?? '{}'},
-      now() + interval '1 hour', ${job.minerId}, coalesce(max(slot), 0) + 1, now()
-    from coordinator.jobs where assigned_miner_id = ${job.minerId}`);
+      now() + interval '1 hour', ${job.minerId}, ${randomInt(2 ** 31)}::int, now()`);
 }
 
 /** Completes a job as the coordinator does: one statement. @returns the receipt, null without a key; undefined when the job is not running */
