@@ -8,6 +8,7 @@ import { type Config, loadConfig } from '../platform/config.ts';
 import { closeServer, createHttpServer, listen } from '../platform/http.ts';
 import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
+import { keepMigrating } from '../platform/migrate.ts';
 import { whenReady } from '../platform/redis.ts';
 import { routeUpgrades } from '../platform/upgrade.ts';
 
@@ -18,6 +19,7 @@ export interface RunningHub extends Service {
 }
 
 const REDIS_START_BUDGET_MS = 2000;
+const MIGRATION_START_BUDGET_MS = 5000;
 
 /** For openDeps().close() and a margin. */
 const STORES_CLOSE_MS = 3000;
@@ -38,8 +40,12 @@ export async function startHub(
   const server = createHttpServer(createHubApp(deps, state));
   const sockets = new MinerSockets(deps);
   routeUpgrades(server, { [HEARTBEAT_PATH]: sockets.upgrade });
+  const migration = keepMigrating(config.db_dsn, log);
   try {
-    await waitForRedis(deps);
+    await Promise.all([
+      waitForRedis(deps),
+      Promise.race([migration.settled, sleep(MIGRATION_START_BUDGET_MS, undefined, { ref: false })]),
+    ]);
     const url = await listen(server, config.poolhub_bind, config.poolhub_port);
     const stopBeacon = startBeacon(deps);
     log.info({ url }, 'listening');
@@ -47,11 +53,13 @@ export async function startHub(
     return {
       url,
       stop() {
+        migration.stop();
         stopped ??= stop({ deps, state, server, sockets, stopBeacon });
         return stopped;
       },
     };
   } catch (error) {
+    migration.stop();
     await sockets.stop();
     await deps.close();
     throw error;

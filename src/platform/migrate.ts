@@ -1,13 +1,18 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate } from 'drizzle-orm/postgres-js/migrator';
 import postgres from 'postgres';
+import type { Logger } from './logger.ts';
 import { packageRoot } from './paths.ts';
 
 /** Any number will do as long as nothing else in the database uses it: "pool" in ASCII. */
 const MIGRATION_LOCK = 0x706f6f6c;
 
 const CONNECT_TIMEOUT_SEC = 10;
+
+const RETRY_MIN_MS = 500;
+const RETRY_MAX_MS = 30_000;
 
 /**
  * Brings the database to the newest schema. An advisory lock lets any number of processes start at once: one
@@ -34,4 +39,33 @@ export async function migrateDatabase(dsn: string, timeoutMs = 60_000): Promise<
   } finally {
     await sql.end({ timeout: 1 });
   }
+}
+
+/**
+ * Migrates for a process that serves without Postgres too: tries until it has succeeded once, with backoff and jitter.
+ * @returns `settled`, which resolves after the first attempt however it ends, and `stop`, which ends the attempts
+ */
+export function keepMigrating(dsn: string, log: Logger): { settled: Promise<void>; stop(): void } {
+  const ending = new AbortController();
+  let settle = () => {};
+  const settled = new Promise<void>((resolve) => {
+    settle = resolve;
+  });
+  const attempt = async () => {
+    for (let waitMs = RETRY_MIN_MS; !ending.signal.aborted; waitMs = Math.min(RETRY_MAX_MS, waitMs * 2)) {
+      try {
+        await migrateDatabase(dsn);
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'the database is not migrated yet');
+      } finally {
+        settle();
+      }
+      await sleep(waitMs * (0.5 + Math.random()), undefined, { signal: ending.signal, ref: false }).catch(
+        () => {},
+      );
+    }
+  };
+  void attempt();
+  return { settled, stop: () => ending.abort() };
 }
