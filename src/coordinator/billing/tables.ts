@@ -74,8 +74,8 @@ export const invoices = coordinator.table(
     periodStart: moment('period_start').notNull(),
     periodEnd: moment('period_end').notNull(),
     currency: text('currency').notNull(),
-    /** While `collecting`, records are still being put on it; whoever asks for it goes on with that. */
-    status: text('status').$type<'collecting' | 'draft'>().notNull(),
+    /** While `collecting`, records are put on it; while `closing`, none any more, and it is summed up. Whoever asks for it goes on with that. */
+    status: text('status').$type<'collecting' | 'closing' | 'draft'>().notNull(),
     lines: jsonb('lines').$type<InvoiceLine[]>().notNull().default(sql`'[]'::jsonb`),
     subtotal: total('subtotal').notNull().default('0'),
     taxRate: numeric('tax_rate', { precision: 9, scale: 8, mode: 'string' }).notNull(),
@@ -86,7 +86,7 @@ export const invoices = coordinator.table(
   },
   (table) => [
     uniqueIndex('idx_invoices_period').on(table.tenantId, table.periodStart, table.periodEnd, table.currency),
-    check('invoices_status', sql`${table.status} in ('collecting', 'draft')`),
+    check('invoices_status', sql`${table.status} in ('collecting', 'closing', 'draft')`),
     check('invoices_period', sql`${table.periodStart} < ${table.periodEnd}`),
   ],
 );

@@ -1,0 +1,2 @@
+ALTER TABLE "coordinator"."invoices" DROP CONSTRAINT "invoices_status";--> statement-breakpoint
+ALTER TABLE "coordinator"."invoices" ADD CONSTRAINT "invoices_status" CHECK ("coordinator"."invoices"."status" in ('collecting', 'closing', 'draft'));
