@@ -28,8 +28,8 @@ export interface JobOutcome {
 
 /** RECEIPT_SIGNING_KEY_HEX and RECEIPT_ATTESTATION_KEY_HEX: seeds of 32 bytes in hexadecimal. */
 export interface ReceiptSettings {
-  readonly receipt_signing_key_hex: string | undefined;
-  readonly receipt_attestation_key_hex: string | undefined;
+  readonly receipt_signing_key_hex?: string | undefined;
+  readonly receipt_attestation_key_hex?: string | undefined;
 }
 
 /** The keys that receipts are made with. */
