@@ -46,7 +46,10 @@ end
 -- Moves one position of a slot's bins; nil stands for "not in the index".
 local function move_bin(slot, region, position, old, new)
   if position >= AT_STEPS then
-    local name = C.strategies[position - AT_STEPS + 1].name
+    -- The bits of a strategy that is no longer configured are left to `registry rebuild`.
+    local strategy = C.strategies[position - AT_STEPS + 1]
+    if not strategy then return end
+    local name = strategy.name
     swap_number(slot, 'level:' .. name, high_digit(old), high_digit(new))
     swap_number(slot, 'fine:' .. name, low_digit(old), low_digit(new))
   elseif position == AT_LATENCY then

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import * as v from 'valibot';
+import { MatchRequest } from '../../src/hub/matching/schema.ts';
 import { rebuildRegistry } from '../../src/hub/registry/rebuild.ts';
 import { verifyRegistry } from '../../src/hub/registry/verify.ts';
 import { CORRUPTIONS, corrupt } from '../support/corruptions.ts';
 import { FLEET_STYLES } from '../support/fleets.ts';
 import { harness } from '../support/harness.ts';
 import { histories, playHistory, settleDue } from '../support/histories.ts';
+import { askOracle } from '../support/oracle.ts';
 import { assertExact, assertVerified, poolOf, runs } from '../support/properties.ts';
 import { openWorld, resetWorld, worldRedis } from '../support/registry-world.ts';
 import { matchRequests } from '../support/requests.ts';
@@ -79,6 +82,32 @@ test('other strategies and other weights: a rebuild moves every step', async () 
     await assertVerified(world);
     const pool = await poolOf(world);
     for (const request of fc.sample(matchRequests, 20)) await assertExact(world, pool, request);
+  }
+});
+
+test('until the rebuild, other strategies leave miners and matches at work', async () => {
+  const redis = await connect(5);
+  const more = { settings: { STRATEGIES: EXTRA_STRATEGY } };
+  for (const [old, now] of [
+    [more, {}],
+    [{}, more],
+  ] as const) {
+    const before = await resetWorld(openWorld(redis, old));
+    await playHistory(before, { fleet, events: [] });
+    const world = openWorld(redis, now);
+    const hash = await world.miners.get('m1');
+    const credential = { kind: 'session', digest: hash?.session ?? '' } as const;
+    assert.equal((await world.miners.heartbeat('m1', credential, { queue_len: 1 })).status, 'ok');
+    assert.equal(await world.miners.remove('m2', 'operator'), true);
+    const request = v.parse(MatchRequest, { job_id: 'job', top_k: 20 });
+    const { candidates } = await world.matching().matching.find(request, 0, request.top_k);
+    const expected = askOracle(await poolOf(world), request).ranked;
+    assert.deepEqual(
+      new Set(candidates.map(({ minerId }) => minerId)),
+      new Set(expected.map(({ id }) => id)),
+    );
+    assert.equal((await rebuildRegistry(world.registry)).left, 0);
+    await assertVerified(world);
   }
 });
 

@@ -26,6 +26,8 @@ const STEP_BASE = 32;
 const SIZE_BASE = 64;
 const TOP_SIZE = SIZE_BASE * SIZE_BASE - 1;
 const OBSERVED_FROM_SAMPLES = 3;
+/** A record has room for the steps of so many. */
+const MAX_STRATEGIES = 8;
 /** Two mathematics libraries may disagree about the last bit of a logarithm: a value this near to an edge may lie on either side. */
 const EDGE = 1e-12;
 
@@ -227,7 +229,7 @@ function binTerms(hash: MinerHash, strategies: readonly Strategy[]): string[] {
   return [...flags, ...steps].flatMap(([holds, term]) => (holds ? [term] : []));
 }
 
-/** The packed record of a miner: five doubles and one 16-bit step per strategy, little endian, then its id. */
+/** The packed record of a miner: five doubles and room for eight 16-bit steps, little endian, then its id. */
 export function recordOf(minerId: string, hash: MinerHash, derived: Derived): Buffer {
   const doubles = [
     Number(hash.lease_until_ms),
@@ -236,7 +238,7 @@ export function recordOf(minerId: string, hash: MinerHash, derived: Derived): Bu
     numberOr(hash.ram_gb, -1),
     derived.etaMs ?? -1,
   ];
-  const numbers = Buffer.alloc(doubles.length * 8 + derived.steps.length * 2);
+  const numbers = Buffer.alloc(doubles.length * 8 + MAX_STRATEGIES * 2);
   doubles.forEach((value, i) => {
     numbers.writeDoubleLE(value, i * 8);
   });

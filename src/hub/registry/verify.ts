@@ -19,8 +19,8 @@ export interface VerifyReport {
 
 /**
  * Derives from the hash of each miner all that the registry keeps beside it, and compares. Reads in small steps, so it may run beside a
- * registry at work: a difference counts only if it is there at one instant, or still there when all is read again. Memory: about
- * 300 bytes a miner.
+ * registry at work: a difference counts only if it is there at one instant, or still there when all is read again. The memory it takes grows with
+ * the miners of a shard.
  * @param shown differences to return in full at most; all are counted
  * @throws what Redis throws
  */
