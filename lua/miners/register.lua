@@ -23,6 +23,7 @@ RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (
 --- @include "price"
 --- @include "lease"
 --- @include "remove"
+--- @include "slot"
 
 local clock, miner_id, key_digest, session_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local channel, profile_json, profile_digest, durable_json = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -44,11 +45,6 @@ local new_terms = static_terms(profile)
 if not terms_fit(new_terms) then return { 'too_many_terms' } end
 local changed = redis.call('HGET', miner_key(miner_id), 'profile_digest') ~= profile_digest
 if changed and journal_full() then return { 'journal_full' } end
-
-local function take_slot()
-  local slot = redis.call('LPOP', P .. 'slots:free')
-  return slot or text_of(redis.call('INCR', P .. 'slots:next') - 1)
-end
 
 local pricing = load_pricing(miner_id)
 if created then
