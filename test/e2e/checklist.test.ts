@@ -1,0 +1,4 @@
+import { harness } from '../support/harness.ts';
+import { testChecklist } from './checklist.ts';
+
+await testChecklist(await harness());
