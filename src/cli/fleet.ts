@@ -11,6 +11,8 @@ export interface FleetOptions {
   readonly kind?: FleetKind;
   /** Starts every miner id. */
   readonly idPrefix?: string;
+  /** Carried by every miner, beside its own. */
+  readonly tag?: string;
 }
 
 /** A made-up miner: what it registers, and how it behaves in a simulation. */
@@ -66,7 +68,9 @@ export function fleetMiner(index: number, options: FleetOptions): FleetMiner {
     addr: `10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}:${PORT}`,
     proto: 'grpc',
   };
-  return options.kind === 'equal' ? equalMiner(identity) : mixedMiner(identity, random);
+  const miner = options.kind === 'equal' ? equalMiner(identity) : mixedMiner(identity, random);
+  if (options.tag === undefined) return miner;
+  return { ...miner, profile: { ...miner.profile, tags: [...miner.profile.tags, options.tag] } };
 }
 
 /** The first `count` miners of a fleet. */

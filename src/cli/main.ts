@@ -98,8 +98,9 @@ function reasonOf(error: unknown): string {
   if (error instanceof ConfigError) return `bad settings: ${error.message.replaceAll('\n', '; ')}`;
   if (error instanceof CommandError || error instanceof AppError) return error.message;
   if (!(error instanceof Error)) return String(error);
-  if (isConnectionError(error)) return `a store cannot be reached (${error.message || String(error.cause)})`;
-  const { code } = error as NodeJS.ErrnoException;
+  const { code, message } = error as NodeJS.ErrnoException;
+  // A host with several addresses fails with several errors in one, which has a code but no message.
+  if (isConnectionError(error)) return `a store cannot be reached (${message || code})`;
   // An error with a code is the system's or a store's, and its message says it all.
-  return code === undefined ? (error.stack ?? error.message) : error.message || code;
+  return code === undefined ? (error.stack ?? message) : message;
 }

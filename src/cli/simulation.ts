@@ -89,14 +89,19 @@ export class Simulation {
     this.#stopping.abort();
     for (const { miner } of this.miners.values()) miner.session.stop();
     await Promise.all(this.#sessions);
-    if (!logout) return;
-    await forEachLimited(this.miners.values(), LEAVING, undefined, async ({ miner }) => {
+    if (logout) await this.#logOut();
+  }
+
+  /** A hub that does not answer one logout is not asked for the others: the leases run out by themselves. */
+  async #logOut(): Promise<void> {
+    const gone = new AbortController();
+    await forEachLimited(this.miners.values(), LEAVING, gone.signal, async ({ miner }) => {
       try {
         await miner.session.logout();
       } catch (error) {
-        // The hub may be gone already; then the lease runs out instead.
         if (!(error instanceof HubError)) throw error;
         this.#count(error.code);
+        if (error.status === 0) gone.abort();
       }
     });
   }
@@ -116,24 +121,26 @@ export class Simulation {
     });
     this.miners.set(miner.id, { miner, traits });
     if (this.#stopping.signal.aborted) return;
-    const { promise: ready, resolve, reject } = withResolvers();
-    this.#listen(miner, resolve);
-    const running = miner.session.run().then(
-      (end) => {
-        if (end === 'replaced') this.#lose(miner.id, 'replaced');
-        resolve();
-      },
-      (error) => {
-        this.#lose(miner.id, error instanceof HubError ? error.code : 'failed');
-        reject(error);
-      },
-    );
-    this.#sessions.push(running);
-    await ready;
+    await new Promise<void>((resolve, reject) => {
+      this.#listen(miner, resolve);
+      const running = miner.session.run().then(
+        (end) => {
+          if (end === 'replaced') this.#lose(miner.id, 'replaced');
+          resolve();
+        },
+        (error) => {
+          this.#lose(miner.id, error instanceof HubError ? error.code : 'failed');
+          reject(error);
+        },
+      );
+      this.#sessions.push(running);
+    });
   }
 
   #listen(miner: ReferenceMiner, onRegistered: () => void): void {
+    let registered = false;
     miner.session.on('registered', () => {
+      registered = true;
       this.#registrations += 1;
       onRegistered();
     });
@@ -141,10 +148,6 @@ export class Simulation {
       this.#beats += 1;
       this.#latencies.record(latencyMs);
       this.#connected.add(miner.id);
-    });
-    let registered = false;
-    miner.session.once('registered', () => {
-      registered = true;
     });
     miner.session.on('interrupted', (error) => {
       this.#connected.delete(miner.id);
@@ -197,14 +200,4 @@ function wanderingLoad(places: number, random: Random): () => number {
     else if (step > 0.75) jobs = Math.min(places, jobs + 1);
     return jobs;
   };
-}
-
-function withResolvers(): { promise: Promise<void>; resolve: () => void; reject: (error: unknown) => void } {
-  let resolve: () => void = () => {};
-  let reject: (error: unknown) => void = () => {};
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
 }

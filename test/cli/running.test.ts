@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import type { HubError } from '../../src/sdk/errors.ts';
 import { HubClient } from '../../src/sdk/hub-client.ts';
 import { type HubProcess, startHubProcess } from '../sdk/hub-process.ts';
 import { profileOf } from '../sdk/profiles.ts';
@@ -23,10 +24,11 @@ before(async () => {
 /** Starts a command that runs until it is stopped. */
 const start = (args: string[], ready: RegExp) => h.startProcess('src/cli/poolhub.ts', { args, env, ready });
 
-const isGone = async (minerId: string) => {
-  const page = await admin.listMiners({ limit: '500' });
-  return page.miners.every(({ miner_id }) => miner_id !== minerId);
-};
+const isGone = (minerId: string) =>
+  admin.getMiner(minerId).then(
+    () => false,
+    (error: HubError) => error.code === 'not_found',
+  );
 
 describe('miner', () => {
   for (const transport of ['ws', 'http']) {
@@ -111,6 +113,17 @@ describe('simulate', () => {
     assert.deepEqual(await running.exited, { code: 0, signal: null });
     assert.match(running.output(), /3 registrations, \d+ heartbeats/);
     assert.equal(await isGone('stayer-000000'), false);
+  });
+
+  test('ends in good time when the hub is gone', async () => {
+    const own = await startHubProcess(h);
+    const args = ['simulate', '--miners', '150', '--prefix', 'left', '--rate', '30', '--url', own.url];
+    const running = await start(args, /connected 150\/150/);
+    await own.process.stop();
+    await waitFor(() => /interrupted [1-9]/.test(running.output()), { timeoutMs: 60_000 });
+    running.signal('SIGINT');
+    assert.deepEqual(await running.exited, { code: 0, signal: null });
+    assert.match(running.output(), /unreachable/);
   });
 
   test('goes on through a restart of the hub', async () => {

@@ -16,7 +16,7 @@ export interface DemoCoordinatorOptions {
   readonly seed: number;
 }
 
-/** `released`: the best candidate was none of the simulated miners, so nobody could be handed the job. */
+/** `released`: the best candidate was left over from a demo that was killed, so nobody could be handed the job. */
 type Ending = 'completed' | 'failed' | 'rejected' | 'released' | 'no_candidate';
 
 export interface CoordinatorTotals {
@@ -31,6 +31,9 @@ export interface CoordinatorTotals {
   readonly last: string;
   readonly why: string;
 }
+
+/** Carried by the simulated miners and asked for with every job: other miners of the pool are not given made-up work. */
+export const DEMO_TAG = 'demo';
 
 /** Past this many jobs the coordinator waits with new ones: the hub or the miners are slower than it asks. */
 const MAX_IN_FLIGHT = 400;
@@ -126,9 +129,11 @@ export class DemoCoordinator {
 
   async #match(): Promise<MatchAnswer> {
     const { client } = this.#options;
+    const { requirements, hints } = nextAsk(this.#random);
     const request = {
       job_id: randomUUID(),
-      ...nextAsk(this.#random),
+      requirements: { ...requirements, tags_all: [DEMO_TAG] },
+      hints,
       top_k: 3,
       reserve: { count: 1, ttl_ms: RESERVE_MS },
     };

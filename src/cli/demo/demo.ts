@@ -3,7 +3,7 @@ import { fleetKey, makeFleet } from '../fleet.ts';
 import { Progress, type ProgressStream } from '../progress.ts';
 import { RateMeter } from '../rate-meter.ts';
 import { Simulation, type SimulationTotals } from '../simulation.ts';
-import { type CoordinatorTotals, DemoCoordinator } from './coordinator.ts';
+import { type CoordinatorTotals, DEMO_TAG, DemoCoordinator } from './coordinator.ts';
 
 export interface DemoOptions {
   readonly urls: readonly string[];
@@ -39,7 +39,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoTotals> {
   const client = new HubClient({ urls, coordinatorSecret });
   const simulation = new Simulation({
     client,
-    fleet: makeFleet(options.miners ?? DEFAULTS.miners, { seed, idPrefix: 'demo' }),
+    fleet: makeFleet(options.miners ?? DEFAULTS.miners, { seed, idPrefix: 'demo', tag: DEMO_TAG }),
     keyOf: (minerId) => fleetKey(seed, minerId),
     transport: 'ws',
     seed,
