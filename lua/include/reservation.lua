@@ -6,18 +6,23 @@ local function reservation_key(id)
   return P .. 'reservation:' .. id
 end
 
+-- Tells apart the times that a miner entered the registry, even within a millisecond.
+local function registration_of(miner_id)
+  return redis.call('HGET', miner_key(miner_id), 'registration') or ''
+end
+
 -- Ends a held reservation: frees its place, or (accepted) turns it into one more in queue_len. Returns the reservation's
 -- state before, or nil when it is unknown.
 local function end_reservation(id, now, outcome)
   local key = reservation_key(id)
-  local held = redis.call('HMGET', key, 'state', 'miner_id', 'registered_at_ms')
+  local held = redis.call('HMGET', key, 'state', 'miner_id', 'registration')
   if held[1] ~= 'held' then return held[1] or nil end
   redis.call('HSET', key, 'state', outcome)
   redis.call('PEXPIRE', key, TOMBSTONE_MS)
   redis.call('ZREM', P .. 'reservations', id)
   local miner = load_miner(held[2])
   -- A miner that left and came back starts with all its places free: the old claim is not its own.
-  if miner and redis.call('HGET', miner_key(miner.id), 'registered_at_ms') == held[3] then
+  if miner and registration_of(miner.id) == held[3] then
     miner.reserved = math.max(0, number_or(miner.reserved, 0) - 1)
     if outcome == 'confirmed' then miner.queue_len = number_or(miner.queue_len, 0) + 1 end
     settle(miner, now)
@@ -40,9 +45,9 @@ local function hold_place(id, miner_id, job_id, until_ms, now)
   miner.reserved = number_or(miner.reserved, 0) + 1
   settle(miner, now)
   local key = reservation_key(id)
+  -- No expiry of its own: were the hash gone before its end is stepped (a long outage), the place would never be freed.
   redis.call('HSET', key, 'state', 'held', 'miner_id', miner_id, 'job_id', job_id, 'until_ms', text_of(until_ms),
-    'registered_at_ms', redis.call('HGET', miner_key(miner_id), 'registered_at_ms'))
-  redis.call('PEXPIREAT', key, until_ms + TOMBSTONE_MS)
+    'registration', registration_of(miner_id))
   redis.call('ZADD', P .. 'reservations', until_ms, id)
   return true
 end

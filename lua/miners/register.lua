@@ -53,7 +53,8 @@ if created then
   miner.uptime_ms, miner.reserved, miner.draining, miner.trust = '0', '0', 'no', '0.5'
   miner.observed_latency_ms, miner.observed_samples, miner.self_latency_ms = '', '0', ''
   miner.latency_norm_at_ms, miner.session = '', ''
-  redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'alpha', '2', 'beta', '2', 'trust_seq', '0')
+  local registration = string.sub(session_digest, 1, 16)
+  redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'registration', registration, 'alpha', '2', 'beta', '2', 'trust_seq', '0')
   move_static(miner.slot, {}, new_terms)
 else
   if changed then move_static(miner.slot, static_terms(stored_profile(miner_id)), new_terms) end

@@ -25,10 +25,10 @@ local now = clock_ms(clock)
 local miner = load_miner(miner_id)
 if not miner then return { 'unknown_miner' } end
 
-local registered_at = redis.call('HGET', miner_key(miner_id), 'registered_at_ms')
+local registration = registration_of(miner_id)
 local function holds_place(id)
-  local r = redis.call('HMGET', reservation_key(id), 'state', 'miner_id', 'registered_at_ms')
-  return r[1] == 'held' and r[2] == miner_id and r[3] == registered_at
+  local r = redis.call('HMGET', reservation_key(id), 'state', 'miner_id', 'registration')
+  return r[1] == 'held' and r[2] == miner_id and r[3] == registration
 end
 
 local held = 0

@@ -146,6 +146,17 @@ test('an unknown reservation is unknown, whatever its id looks like', async () =
   }
 });
 
+test('a place whose time ended in a long outage is freed by the first call after it', async () => {
+  await enterEqual(world, 1, 1);
+  const [held] = await reservedBy(world, 'job-1', 1, 1000);
+  const key = world.registry.store.key(0, `reservation:${held?.[1]}`);
+  assert.equal(await world.redis.pttl(key), -1, 'the hash must outlast any outage');
+  world.nowMs += 86_400_000;
+  await settleDue(world);
+  assert.ok((await world.redis.pttl(key)) > 0, 'and go some time after its end');
+  await assertVerified(world);
+});
+
 test('a miner that left and came back has all its places', async () => {
   await enterEqual(world, 1, 1);
   await reservedBy(world, 'job-1', 1, 30_000);

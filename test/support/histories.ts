@@ -87,6 +87,9 @@ export function histories(limits: { fleet: number; events: number }): fc.Arbitra
   });
 }
 
+/** No two sessions are alike, whoever asks. */
+let sessions = 0;
+
 /** What clients of the registry remember while a history runs. */
 export class Player {
   readonly #world: World;
@@ -94,7 +97,6 @@ export class Player {
   readonly #sessions = new Map<string, string>();
   readonly #trust = new Map<string, { seq: number; alpha: number; beta: number }>();
   readonly #reservations: string[] = [];
-  #registrations = 0;
 
   constructor(world: World, fleet: readonly FleetMiner[]) {
     this.#world = world;
@@ -188,9 +190,7 @@ export class Player {
   }
 
   async #register(id: string, profile: FleetMiner['profile']): Promise<void> {
-    // The registry tells the registrations of a miner apart by their millisecond.
-    this.#world.nowMs++;
-    const digest = `session-${++this.#registrations}`;
+    const digest = `session-${++sessions}`;
     this.#sessions.set(id, digest);
     const { seq, alpha, beta } = this.#trustOf(id);
     const durable: DurableState = {
