@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ownSettings } from '../../src/coordinator/environment.ts';
 import { ConfigError, loadConfig } from '../../src/platform/config.ts';
 import { describeSettings } from '../../src/platform/environment.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
@@ -153,7 +154,8 @@ test('.env.example lists every setting with its meaning and default, in order', 
     doc,
     value,
   }));
-  const expected = describeSettings().map(({ name, doc, required, default: value }) => ({
+  const settings = [...describeSettings(), ...describeSettings(ownSettings)];
+  const expected = settings.map(({ name, doc, required, default: value }) => ({
     name,
     doc: `${doc}${required ? ' (required)' : ''}`,
     value: value ?? '',

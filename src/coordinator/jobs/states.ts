@@ -25,7 +25,7 @@ export const TRANSITIONS = {
 export type TransitionName = keyof typeof TRANSITIONS;
 
 /** No transition leads out of these. */
-export const TERMINAL_STATES: readonly JobState[] = JOB_STATES.filter(
+const TERMINAL_STATES: readonly JobState[] = JOB_STATES.filter(
   (state) => !Object.values<Transition>(TRANSITIONS).some(({ from }) => from.includes(state)),
 );
 

@@ -1,0 +1,142 @@
+import { sql } from 'drizzle-orm';
+import type { Orm } from '../../platform/db.ts';
+import type { JobNeeds } from '../miners/fit.ts';
+import { endOffers, report } from './effects.ts';
+import type { JobState } from './states.ts';
+import { jobs } from './tables.ts';
+import { change, mayChange } from './transition.ts';
+import { VIEW_COLUMNS, type ViewRow, viewColumnsOf } from './view.ts';
+
+/** A job to be stored. Texts are JSON as received. */
+export interface NewJob {
+  readonly jobId: string;
+  readonly clientId: string;
+  readonly idempotencyKey: string | null;
+  readonly requestDigest: string;
+  readonly payloadText: string;
+  readonly constraintsText: string;
+  readonly needs: JobNeeds;
+  readonly ttlMs: number;
+  readonly paymentAmount: string | null;
+  readonly paymentCurrency: string | null;
+  /** Milliseconds for which only chosen miners may take it. */
+  readonly heldMs: number;
+}
+
+const columns = sql.raw(VIEW_COLUMNS);
+
+/** Stores a job. @returns undefined when the client has used the idempotency key before */
+export async function insertJob(orm: Orm, job: NewJob): Promise<ViewRow | undefined> {
+  const { needs } = job;
+  const models = needs.models === null ? null : JSON.stringify(needs.models);
+  const [row] = await orm.execute<ViewRow>(sql`
+    insert into ${jobs} (job_id, client_id, idempotency_key, request_digest, payload, constraints, need_gpu, need_cuda, need_vram_mb,
+      need_models, need_region, need_max_price, payment_amount, payment_currency, expires_at, open_at)
+    values (${job.jobId}, ${job.clientId}, ${job.idempotencyKey}, ${job.requestDigest}, ${job.payloadText}, ${job.constraintsText},
+      ${needs.gpu}, ${needs.cuda}, ${needs.vram_mb},
+      case when ${models}::jsonb is null then null else array(select jsonb_array_elements_text(${models}::jsonb)) end,
+      ${needs.region}, ${needs.max_price}::numeric, ${job.paymentAmount}::numeric, ${job.paymentCurrency},
+      now() + ${job.ttlMs}::float8 * interval '1 millisecond', now() + ${job.heldMs}::float8 * interval '1 millisecond')
+    on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
+    returning ${columns}`);
+  return row;
+}
+
+/** The job that a client submitted under an idempotency key. */
+export async function findByKey(
+  orm: Orm,
+  clientId: string,
+  key: string,
+): Promise<(ViewRow & { readonly request_digest: string }) | undefined> {
+  const [row] = await orm.execute<ViewRow & { request_digest: string }>(
+    sql`select ${columns}, request_digest from ${jobs} where client_id = ${clientId} and idempotency_key = ${key}`,
+  );
+  return row;
+}
+
+/** A job of a client. */
+export async function findJob(orm: Orm, clientId: string, jobId: string): Promise<ViewRow | undefined> {
+  const [row] = await orm.execute<ViewRow>(
+    sql`select ${columns} from ${jobs} where job_id = ${jobId} and client_id = ${clientId}`,
+  );
+  return row;
+}
+
+/** The same with its result, JSON as the miner sent it. */
+export async function findResult(
+  orm: Orm,
+  clientId: string,
+  jobId: string,
+): Promise<(ViewRow & { readonly result: string | null }) | undefined> {
+  const [row] = await orm.execute<ViewRow & { result: string | null }>(
+    sql`select ${columns}, result from ${jobs} where job_id = ${jobId} and client_id = ${clientId}`,
+  );
+  return row;
+}
+
+export interface JobFilter {
+  readonly clientId?: string | undefined;
+  readonly minerId?: string | undefined;
+  readonly state?: JobState | undefined;
+  /** Last job of the page before. */
+  readonly cursor?: string | undefined;
+  readonly limit: number;
+}
+
+/** Jobs, newest first: one more than `limit` when there is another page. */
+export async function listJobs(orm: Orm, filter: JobFilter): Promise<ViewRow[]> {
+  const conditions = [
+    filter.clientId === undefined ? undefined : sql`client_id = ${filter.clientId}`,
+    filter.minerId === undefined ? undefined : sql`assigned_miner_id = ${filter.minerId}`,
+    filter.state === undefined ? undefined : sql`state = ${filter.state}`,
+    filter.cursor === undefined ? undefined : sql`job_id < ${filter.cursor}`,
+  ].filter((condition) => condition !== undefined);
+  const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `);
+  return orm.execute<ViewRow>(
+    sql`select ${columns} from ${jobs} where ${where} order by job_id desc limit ${filter.limit + 1}`,
+  );
+}
+
+/** A job that was changed, and the places on miners that were held for it. */
+export interface ChangedJob {
+  readonly row: ViewRow;
+  readonly reservationIds: readonly string[];
+}
+
+type ChangedRow = ViewRow & { readonly freed: string[] | null };
+
+/** Puts the reservations of the ended offers beside each changed job. */
+const freedOf = sql`(select array_to_json(array_agg(f.reservation_id)) from freed f
+  where f.job_id = c.job_id and f.reservation_id is not null) as freed`;
+
+/** Cancels a job of a client. @returns undefined when it has none of that id that is not over */
+export async function cancelJob(orm: Orm, clientId: string, jobId: string): Promise<ChangedJob | undefined> {
+  const [row] = await orm.execute<ChangedRow>(sql`
+    with canceled as (
+      update ${jobs} set ${change('cancel')}
+      where job_id = ${jobId} and client_id = ${clientId} and ${mayChange('cancel')} returning ${columns}
+    ), freed as (${endOffers('canceled')})
+    select c.*, ${freedOf} from canceled c`);
+  return row === undefined ? undefined : changedJob(row);
+}
+
+/** Ends jobs whose time is up, at most `limit`; a miner that had one did not finish in time. */
+export async function expireJobs(orm: Orm, limit: number, reports: boolean): Promise<ChangedJob[]> {
+  const rows = await orm.execute<ChangedRow>(sql`
+    with due as (
+      select job_id, state as was from ${jobs}
+      where state in ('QUEUED', 'RUNNING') and expires_at <= now()
+      order by expires_at limit ${limit} for update skip locked
+    ), expired as (
+      update ${jobs} set ${change('expire')} from due
+      where jobs.job_id = due.job_id and ${mayChange('expire')}
+      returning ${sql.raw(viewColumnsOf('jobs'))}, jobs.assigned_miner_id as miner_id, due.was
+    ), reported as (${report(reports, { from: 'expired', outcome: 'failed', failCode: sql`'timeout'`, where: `r.was = 'RUNNING'` })}),
+    freed as (${endOffers('expired')})
+    select c.*, ${freedOf} from expired c`);
+  return rows.map(changedJob);
+}
+
+function changedJob(row: ChangedRow): ChangedJob {
+  return { row, reservationIds: row.freed ?? [] };
+}

@@ -1,0 +1,101 @@
+import type { Context } from 'hono';
+import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
+import type { AppEnv } from '../../platform/app-env.ts';
+import { unavailable } from '../../platform/errors.ts';
+import type { CoordinatorDeps } from '../deps.ts';
+import type { JobChange } from '../notices.ts';
+import { isTerminal } from './states.ts';
+import { findJob } from './store.ts';
+import { type JobView, viewOf } from './view.ts';
+
+type StreamDeps = Pick<CoordinatorDeps, 'db' | 'notices' | 'streams' | 'log'>;
+
+/** Often enough for proxies that close what is silent for a minute. */
+const KEEP_ALIVE_MS = 15_000;
+
+/**
+ * Streams a job to its client: its state now, then every change, until it is over, the client goes or the process stops. The id of an event is
+ * the number of the change. Changes that a broken connection to Postgres swallowed are made up for by the state as it is then.
+ */
+export function streamJob(c: Context<AppEnv>, deps: StreamDeps, jobId: string, clientId: string): Response {
+  if (!deps.streams.hasRoom) throw unavailable('another stream');
+  c.header('X-Accel-Buffering', 'no');
+  return streamSSE(c, async (stream) => {
+    const feed = new JobFeed(deps, stream, jobId, clientId);
+    const leave = deps.streams.join(() => feed.end());
+    stream.onAbort(() => feed.end());
+    try {
+      await feed.run();
+    } finally {
+      leave();
+    }
+  });
+}
+
+/** What one stream has told and is yet to tell. Changes are told in order, each once. */
+class JobFeed {
+  readonly #deps: StreamDeps;
+  readonly #stream: SSEStreamingApi;
+  readonly #jobId: string;
+  readonly #clientId: string;
+  #told = 0;
+  #tail: Promise<void> = Promise.resolve();
+  #finish: () => void = () => {};
+  readonly #finished = new Promise<void>((resolve) => {
+    this.#finish = resolve;
+  });
+
+  constructor(deps: StreamDeps, stream: SSEStreamingApi, jobId: string, clientId: string) {
+    this.#deps = deps;
+    this.#stream = stream;
+    this.#jobId = jobId;
+    this.#clientId = clientId;
+  }
+
+  async run(): Promise<void> {
+    const { notices } = this.#deps;
+    const changed = (change: JobChange) => {
+      if (change.job.job_id === this.#jobId) this.#queue(() => this.#tell(change.revision, change.job));
+    };
+    const reread = () => this.#queue(() => this.#read());
+    const alive = setInterval(
+      () => this.#queue(async () => void (await this.#stream.write(': \n\n'))),
+      KEEP_ALIVE_MS,
+    );
+    notices.on('change', changed);
+    notices.on('resync', reread);
+    // After the listeners are in place: what changes from here on is told by one or the other.
+    reread();
+    try {
+      await this.#finished;
+      await this.#tail;
+    } finally {
+      clearInterval(alive);
+      notices.off('change', changed);
+      notices.off('resync', reread);
+    }
+  }
+
+  end(): void {
+    this.#finish();
+  }
+
+  #queue(work: () => Promise<void>): void {
+    this.#tail = this.#tail.then(work).catch((error: unknown) => {
+      this.#deps.log.debug({ err: error }, 'an event stream ends');
+      this.end();
+    });
+  }
+
+  async #read(): Promise<void> {
+    const row = await this.#deps.db.run((orm) => findJob(orm, this.#clientId, this.#jobId));
+    if (row !== undefined) await this.#tell(row.revision, viewOf(row));
+  }
+
+  async #tell(revision: number, job: JobView): Promise<void> {
+    if (revision <= this.#told) return;
+    this.#told = revision;
+    await this.#stream.writeSSE({ event: 'job', id: String(revision), data: JSON.stringify(job) });
+    if (isTerminal(job.state)) this.end();
+  }
+}

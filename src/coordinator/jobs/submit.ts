@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import type * as v from 'valibot';
+import { AppError } from '../../platform/errors.ts';
+import { assertWithinPlan } from '../billing/quota.ts';
+import type { CoordinatorDeps } from '../deps.ts';
+import { needsOf } from '../miners/fit.ts';
+import { memberTexts } from '../receipts/json-text.ts';
+import { newJobId } from './job-id.ts';
+import type { SubmitRequest } from './schema.ts';
+import { findByKey, insertJob } from './store.ts';
+import type { ViewRow } from './view.ts';
+
+export interface Submission {
+  readonly row: ViewRow;
+  /** The first job under its idempotency key came before. */
+  readonly repeated: boolean;
+}
+
+/**
+ * Stores a job. While a pool hub is asked for miners, the job is held for at most OFFER_WINDOW_MS; the caller asks.
+ * @param bodyText the body as received, from which payload and constraints are kept
+ * @throws AppError `conflict` when the idempotency key belongs to another request, `quota_exceeded`
+ */
+export async function submitJob(
+  { db, config, hub }: Pick<CoordinatorDeps, 'db' | 'config' | 'hub'>,
+  clientId: string,
+  request: v.InferOutput<typeof SubmitRequest>,
+  bodyText: string,
+  idempotencyKey: string | null,
+): Promise<Submission> {
+  const texts = memberTexts(bodyText);
+  const requestDigest = digestOf(JSON.parse(bodyText));
+  const row = await db.run(async (orm) => {
+    if (idempotencyKey !== null) {
+      const known = await findByKey(orm, clientId, idempotencyKey);
+      if (known !== undefined) return known;
+    }
+    await assertWithinPlan(orm, clientId);
+    const inserted = await insertJob(orm, {
+      jobId: newJobId(),
+      clientId,
+      idempotencyKey,
+      requestDigest,
+      payloadText: texts.get('payload') ?? '{}',
+      constraintsText: texts.get('constraints') ?? '{}',
+      needs: needsOf(request.constraints),
+      ttlMs: request.ttl_seconds * 1000,
+      paymentAmount: request.payment_amount ?? null,
+      paymentCurrency: request.payment_currency ?? null,
+      heldMs: hub?.isWorthAsking() === true ? config.offer_window_ms : 0,
+    });
+    return inserted ?? findByKey(orm, clientId, idempotencyKey ?? '');
+  });
+  if (row === undefined) throw new AppError('conflict', 'the job under this Idempotency-Key is gone');
+  if (!('request_digest' in row)) return { row, repeated: false };
+  if (row.request_digest !== requestDigest)
+    throw new AppError('conflict', 'this Idempotency-Key belongs to another request');
+  return { row, repeated: true };
+}
+
+/** SHA-256 of a JSON value, whatever the order of its keys. */
+function digestOf(value: unknown): string {
+  return createHash('sha256')
+    .update(JSON.stringify(sorted(value)))
+    .digest('hex');
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
+}

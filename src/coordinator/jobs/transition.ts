@@ -1,0 +1,18 @@
+import { type SQL, sql } from 'drizzle-orm';
+import { isTerminal, TRANSITIONS, type TransitionName } from './states.ts';
+
+/** The condition under which a transition is legal, on a row of `jobs`. */
+export function mayChange(name: TransitionName): SQL {
+  const states = TRANSITIONS[name].from.map((state) => `'${state}'`);
+  return sql.raw(`jobs.state in (${states.join(', ')})`);
+}
+
+/** What every transition sets, beside what the caller adds: the state, the count of changes, and what the new state has no use for. */
+export function change(name: TransitionName): SQL {
+  const { to } = TRANSITIONS[name];
+  const parts = [`state = '${to}'`, 'revision = jobs.revision + 1'];
+  if (to !== 'RUNNING') parts.push('slot = null');
+  if (to === 'QUEUED') parts.push('assigned_miner_id = null', 'started_at = null', 'open_at = now()');
+  if (isTerminal(to)) parts.push('finished_at = now()');
+  return sql.raw(parts.join(', '));
+}

@@ -1,0 +1,52 @@
+import { AppError, unavailable } from '../../platform/errors.ts';
+import type { CoordinatorDeps } from '../deps.ts';
+import { announceWaiting, publishChange } from '../publish.ts';
+import { type ClaimedJob, putBack } from './claim.ts';
+import { offerOf } from './fit.ts';
+import { seen } from './store.ts';
+
+/** A miner must register before anything else, and again after another process has taken its id. */
+export function mustRegister(): AppError {
+  return new AppError('session_unknown', 'register first');
+}
+
+/**
+ * A long poll: a job at once, or as soon as there is one within `waitMs`.
+ * @param signal aborts when the miner hangs up; a job that it would have got is put back
+ * @returns undefined when there was none in time
+ * @throws AppError `session_unknown`, `unavailable`
+ */
+export async function poll(
+  deps: CoordinatorDeps,
+  minerId: string,
+  sessionDigest: string | null,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<ClaimedJob | undefined> {
+  const { db, dispatcher, metrics } = deps;
+  const miner = await db.run((orm) => seen(orm, minerId, sessionDigest));
+  if (miner === undefined) throw mustRegister();
+  if (miner.status !== 'ONLINE') return undefined;
+  const offer = offerOf(miner.capabilities, miner.region);
+  if (waitMs > 0 && !dispatcher.hasRoom) throw unavailable('another poll');
+  const claimed =
+    waitMs > 0
+      ? await dispatcher.wait(minerId, offer, waitMs, signal)
+      : await dispatcher.claim(minerId, offer);
+  if (claimed === undefined) return undefined;
+  if (signal.aborted) {
+    await giveBack(deps, claimed);
+    return undefined;
+  }
+  if (claimed.attempts === 1) metrics.pickupMs.observe(claimed.waitedMs);
+  publishChange(deps, 'assign', claimed.row);
+  deps.hub?.release(claimed.reservationIds);
+  return claimed;
+}
+
+async function giveBack(deps: CoordinatorDeps, claimed: ClaimedJob): Promise<void> {
+  const row = await deps.db.run((orm) => putBack(orm, claimed));
+  if (row === undefined) return;
+  publishChange(deps, 'requeue', row);
+  await announceWaiting(deps, [row.job_id]);
+}

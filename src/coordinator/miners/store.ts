@@ -1,0 +1,150 @@
+import { sql } from 'drizzle-orm';
+import type { Orm } from '../../platform/db.ts';
+import { report } from '../jobs/effects.ts';
+import { jobs } from '../jobs/tables.ts';
+import { change, mayChange } from '../jobs/transition.ts';
+import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
+import type { Capabilities } from './fit.ts';
+import { coordinatorMiners as miners } from './tables.ts';
+
+export interface Registration {
+  readonly minerId: string;
+  /** JSON. */
+  readonly capabilitiesText: string;
+  readonly concurrency: number;
+  readonly region: string | null;
+  readonly sessionDigest: string;
+}
+
+/** Stores a miner, or what it registers anew. */
+export async function upsertMiner(orm: Orm, miner: Registration): Promise<void> {
+  await orm.execute(sql`
+    insert into ${miners} (miner_id, capabilities, concurrency, region, status, session_digest)
+    values (${miner.minerId}, ${miner.capabilitiesText}::jsonb, ${miner.concurrency}, ${miner.region}, 'ONLINE', ${miner.sessionDigest})
+    on conflict (miner_id) do update set capabilities = excluded.capabilities, concurrency = excluded.concurrency,
+      region = excluded.region, status = 'ONLINE', inflight = 0, metadata = null, session_digest = excluded.session_digest,
+      registered_at = now(), last_seen_at = now()`);
+}
+
+export interface Beat {
+  readonly inflight: number;
+  readonly status: 'ONLINE' | 'DRAINING';
+  readonly metadataText: string | null;
+}
+
+/**
+ * Notes a sign of life. Who drains goes on draining until it registers again.
+ * @param sessionDigest of the session the miner says it has; null when it says nothing
+ * @returns undefined when the miner is unknown, or has registered under another session since
+ */
+export async function beat(
+  orm: Orm,
+  minerId: string,
+  sessionDigest: string | null,
+  { inflight, status, metadataText }: Beat,
+): Promise<'ONLINE' | 'DRAINING' | undefined> {
+  const [row] = await orm.execute<{ status: 'ONLINE' | 'DRAINING' }>(sql`
+    update ${miners} set last_seen_at = now(), inflight = ${inflight}, metadata = coalesce(${metadataText}::jsonb, metadata),
+      status = case when status = 'DRAINING' then 'DRAINING' else ${status} end
+    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
+    returning status`);
+  return row?.status;
+}
+
+/** A miner as a poll needs it. */
+export interface PollingMiner extends Record<string, unknown> {
+  readonly status: 'ONLINE' | 'DRAINING';
+  readonly capabilities: Capabilities;
+  readonly region: string | null;
+}
+
+/** The same for a poll, which needs to know what the miner can do. */
+export async function seen(
+  orm: Orm,
+  minerId: string,
+  sessionDigest: string | null,
+): Promise<PollingMiner | undefined> {
+  const [row] = await orm.execute<PollingMiner>(sql`
+    update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
+    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
+    returning status, capabilities, region`);
+  return row;
+}
+
+/** The miner gets no more jobs; it finishes those it has. @returns whether it is known */
+export async function drain(orm: Orm, minerId: string, sessionDigest: string | null): Promise<boolean> {
+  const rows = await orm.execute(sql`
+    update ${miners} set status = 'DRAINING', last_seen_at = now()
+    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
+    returning miner_id`);
+  return rows.length === 1;
+}
+
+const view = sql.raw(viewColumnsOf('jobs'));
+
+/** Why a miner loses its jobs, as the error and the fail code of the pool hub say it. */
+export interface Loss {
+  readonly errorCode: string;
+  readonly errorMessage: string;
+  /** What the pool hub is told; `preempted` weighs little there. */
+  readonly failCode: string;
+}
+
+export interface TakeBackOptions {
+  readonly maxAttempts: number;
+  readonly reports: boolean;
+  readonly loss: Loss;
+}
+
+/**
+ * Takes its running jobs back from a miner that has left them: they are queued again, or have failed when they were given out `maxAttempts`
+ * times.
+ */
+export async function takeBackFrom(orm: Orm, minerId: string, options: TakeBackOptions): Promise<ViewRow[]> {
+  return takeBack(orm, options, sql`jobs.assigned_miner_id = ${minerId}`, 1000);
+}
+
+/** The same for all miners that have been silent for `silentSec` seconds, at most `limit` jobs. */
+export async function takeBackFromSilent(
+  orm: Orm,
+  silentSec: number,
+  limit: number,
+  options: TakeBackOptions,
+): Promise<ViewRow[]> {
+  const silent = sql`jobs.assigned_miner_id in (select miner_id from ${miners}
+    where status <> 'OFFLINE' and last_seen_at < now() - ${silentSec}::float8 * interval '1 second'
+    order by last_seen_at limit ${limit})`;
+  return takeBack(orm, options, silent, limit);
+}
+
+async function takeBack(
+  orm: Orm,
+  { maxAttempts, reports, loss }: TakeBackOptions,
+  whose: ReturnType<typeof sql>,
+  limit: number,
+): Promise<ViewRow[]> {
+  return orm.execute<ViewRow>(sql`
+    with lost as (
+      select job_id, attempts, assigned_miner_id as miner_id from ${jobs}
+      where state = 'RUNNING' and ${whose} limit ${limit} for update skip locked
+    ), requeued as (
+      update ${jobs} set ${change('requeue')} from lost
+      where jobs.job_id = lost.job_id and lost.attempts < ${maxAttempts}::int and ${mayChange('requeue')} returning ${view}
+    ), exhausted as (
+      update ${jobs} set ${change('exhaust')}, error_code = ${loss.errorCode}, error_message = ${loss.errorMessage} from lost
+      where jobs.job_id = lost.job_id and lost.attempts >= ${maxAttempts}::int and ${mayChange('exhaust')} returning ${view}
+    ), reported as (${report(reports, { from: 'lost', outcome: 'failed', failCode: sql`${loss.failCode}` })})
+    select * from requeued union all select * from exhausted`);
+}
+
+/** Marks miners offline that are silent and have no jobs any more. @returns how many */
+export async function markOffline(orm: Orm, silentSec: number, limit: number): Promise<number> {
+  const rows = await orm.execute(sql`
+    update ${miners} set status = 'OFFLINE', inflight = 0 where miner_id in (
+      select m.miner_id from ${miners} m
+      where m.status <> 'OFFLINE' and m.last_seen_at < now() - ${silentSec}::float8 * interval '1 second'
+        and not exists (select from ${jobs} j where j.assigned_miner_id = m.miner_id and j.state = 'RUNNING')
+      order by m.last_seen_at limit ${limit} for update skip locked)
+    returning miner_id`);
+  return rows.length;
+}

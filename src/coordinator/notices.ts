@@ -1,0 +1,176 @@
+import { EventEmitter } from 'node:events';
+import { sql } from 'drizzle-orm';
+import postgres from 'postgres';
+import { type Database, isPostgresUnavailable } from '../platform/db.ts';
+import type { Logger } from '../platform/logger.ts';
+import type { JobView } from './jobs/view.ts';
+import type { JobNeeds } from './miners/fit.ts';
+
+/** A job that changed its state, as every replica is told. */
+export interface JobChange {
+  readonly kind: 'change';
+  readonly client_id: string;
+  /** Counts the changes of the job, from 1. */
+  readonly revision: number;
+  readonly job: JobView;
+}
+
+/** A job that may be taken now, by the miners it is offered to, or by any that fits when there are none. */
+export interface JobWaiting {
+  readonly kind: 'waiting';
+  readonly job_id: string;
+  readonly needs: JobNeeds;
+  /** Best first. */
+  readonly offered: readonly string[];
+}
+
+export type Notice = JobChange | JobWaiting;
+
+interface NoticeEvents {
+  change: [JobChange];
+  waiting: [JobWaiting];
+  /** Notices may have been lost: what matters is to be read again. */
+  resync: [];
+}
+
+const CHANNEL = 'coordinator_notices';
+/** Postgres takes payloads below 8,000 bytes. */
+const MAX_PAYLOAD_BYTES = 7_900;
+/** A statement sends this many payloads at most. */
+const MAX_PAYLOADS = 64;
+/** Notices of so many milliseconds go together. */
+const GATHER_MS = 2;
+/** More than this is not kept while Postgres is away: whoever listens reads anew after that anyway. */
+const MAX_WAITING = 10_000;
+const RECONNECT_MAX_SEC = 2;
+
+/**
+ * Tells all replicas of changes, over LISTEN and NOTIFY. A notice is sent after the change is committed, in a statement of its own that carries
+ * many: a NOTIFY inside the change would hold the one lock of all notifying commits during its flush to disk, and
+ * nothing is lost that the sweep and `resync` do not find.
+ */
+export class Notices extends EventEmitter<NoticeEvents> {
+  readonly #db: Database;
+  readonly #log: Logger;
+  readonly #dsn: string;
+  #waiting: string[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+  #listener: postgres.Sql | undefined;
+
+  constructor(dsn: string, db: Database, log: Logger) {
+    super();
+    this.setMaxListeners(0);
+    this.#dsn = dsn;
+    this.#db = db;
+    this.#log = log;
+  }
+
+  /** Begins to listen, on a connection of its own, and goes on through every outage until `close`. */
+  listen(): void {
+    if (this.#listener !== undefined) return;
+    const listener = postgres(this.#dsn, {
+      max: 1,
+      fetch_types: false,
+      onnotice: () => {},
+      backoff: (attempt) => (Math.min(RECONNECT_MAX_SEC, 0.1 * 2 ** attempt) * (1 + Math.random())) / 2,
+      connection: { application_name: 'coordinator-listen' },
+    });
+    this.#listener = listener;
+    let first = true;
+    const listening = () => {
+      if (!first) this.#log.info('listening to Postgres again');
+      first = false;
+      this.emit('resync');
+    };
+    void this.#keepListening(listener, listening);
+  }
+
+  /** Sends soon, together with others. A notice that cannot be sent is dropped. */
+  publish(notice: Notice): void {
+    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(JSON.stringify(notice));
+    this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#flush();
+    await this.#listener?.end({ timeout: 0 });
+    this.removeAllListeners();
+  }
+
+  /** The driver listens again after a lost connection, but not when its very first attempt fails. */
+  async #keepListening(listener: postgres.Sql, listening: () => void): Promise<void> {
+    for (let attempt = 0; this.#listener === listener; attempt += 1) {
+      try {
+        await listener.listen(CHANNEL, (payload) => this.#receive(payload), listening);
+        return;
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code === 'CONNECTION_ENDED' || code === 'CONNECTION_DESTROYED') return;
+        if (attempt === 0) this.#log.warn({ err: error }, 'not listening to Postgres yet');
+        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MAX_SEC * 1000 * Math.random()));
+      }
+    }
+  }
+
+  #receive(payload: string): void {
+    for (const notice of JSON.parse(payload) as Notice[]) {
+      if (notice.kind === 'change') this.emit('change', notice);
+      else this.emit('waiting', notice);
+    }
+  }
+
+  async #flush(): Promise<void> {
+    this.#timer = undefined;
+    if (this.#sending !== undefined) return this.#sending;
+    this.#sending = this.#send().finally(() => {
+      this.#sending = undefined;
+    });
+    return this.#sending;
+  }
+
+  async #send(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const payloads = this.#takePayloads();
+      try {
+        const values = sql.join(
+          payloads.map((payload) => sql`(${payload}::text)`),
+          sql`, `,
+        );
+        await this.#db.run((orm) =>
+          orm.execute(
+            sql`select pg_notify(${CHANNEL}, payload) from (values ${values}) as notices (payload)`,
+          ),
+        );
+      } catch (error) {
+        if (!isPostgresUnavailable(error)) this.#log.error({ err: error }, 'notices not sent');
+        this.#waiting = [];
+        return;
+      }
+    }
+  }
+
+  /** As many notices as one statement carries, each payload a JSON list of them. */
+  #takePayloads(): string[] {
+    const payloads: string[] = [];
+    let batch: string[] = [];
+    let bytes = 1;
+    let taken = 0;
+    for (const notice of this.#waiting) {
+      const size = Buffer.byteLength(notice) + 1;
+      if (batch.length > 0 && bytes + size > MAX_PAYLOAD_BYTES) {
+        payloads.push(`[${batch.join(',')}]`);
+        if (payloads.length === MAX_PAYLOADS) break;
+        batch = [];
+        bytes = 1;
+      }
+      batch.push(notice);
+      bytes += size;
+      taken += 1;
+    }
+    if (payloads.length < MAX_PAYLOADS && batch.length > 0) payloads.push(`[${batch.join(',')}]`);
+    this.#waiting = this.#waiting.slice(taken);
+    return payloads;
+  }
+}
