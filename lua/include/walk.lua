@@ -17,8 +17,8 @@ end
 
 local function price_norm(scorer, price)
   local top = scorer.price_top
-  if top <= 0 then return price <= 0 and 1 or 0 end
-  return price < top and 1 - price / top or 0
+  if price < top then return 1 - price / top end
+  return top <= 0 and price <= 0 and 1 or 0
 end
 
 local function score_of(scorer, fit, price, step)
@@ -71,20 +71,25 @@ local function heap_pop(heap)
   return top
 end
 
--- Reads the records of slots and offers those that pass the exact checks. The inner loop of a match: no table is made
--- for a miner that cannot win.
+-- Reads the records of slots and offers those that pass the exact checks. This is the inner loop of a match: the score is
+-- written out (as in score_of), and no table is made for a miner that cannot win.
 local function score_slots(walk, slots, fit)
-  local scorer, podium, now, unpack_record = walk.scorer, walk.podium, walk.now, struct.unpack
+  local scorer, podium, request, unpack_record = walk.scorer, walk.podium, walk.request, struct.unpack
+  local format, top, by_price, by_step = scorer.format, scorer.price_top, scorer.price, scorer.static
+  local fit_score, oldest, limited = scorer.cap * fit, walk.degraded and -1 or walk.now, walk.limited
+  local passed = 0
   for from = 1, #slots, 1000 do
     local to = math.min(#slots, from + 999)
     local records = redis.call('HMGET', P .. 'records', unpack(slots, from, to))
     for i = 1, to - from + 1 do
       local record = records[i]
       if record then
-        local lease, price, vram, ram, eta, step = unpack_record(scorer.format, record)
-        if (walk.degraded or lease >= now) and record_passes(walk.request, price, vram, ram, eta) then
-          walk.passed = walk.passed + 1
-          local score = score_of(scorer, fit, price, step)
+        local lease, price, vram, ram, eta, step = unpack_record(format, record)
+        if lease >= oldest and (not limited or record_passes(request, price, vram, ram, eta)) then
+          passed = passed + 1
+          local norm = 0
+          if price < top then norm = 1 - price / top elseif top <= 0 and price <= 0 then norm = 1 end
+          local score = fit_score + by_price * norm + by_step * step
           if score >= podium.worst then
             local distance = slots[from + i - 1] - walk.start
             if distance < 0 then distance = distance + walk.slots end
@@ -94,7 +99,7 @@ local function score_slots(walk, slots, fit)
       end
     end
   end
-  walk.read = walk.read + #slots
+  walk.read, walk.passed = walk.read + #slots, walk.passed + passed
 end
 
 -- True when all miners of one price eighth have one price: then any of them scores the same.
@@ -134,7 +139,9 @@ local BY_BIN, BY_LEVEL, BY_FINE, BY_EIGHTH = 1, 2, 3, 4
 -- The bound of a cell: fit, the lowest price, the highest step that its next intersection can hold.
 local function rebound(walk, cell)
   local floor, step = cell.floor, walk.top_step
-  if cell.depth == BY_LEVEL then
+  if cell.depth == BY_BIN then
+    floor = log_bin_floor(cell.digits[cell.at], 0, PRICE_UNIT)
+  elseif cell.depth == BY_LEVEL then
     step = cell.digits[cell.at] * 32 + 31
   elseif cell.depth == BY_FINE then
     step = cell.high * 32 + cell.digits[cell.at]
@@ -160,6 +167,7 @@ local function split_crowd(walk, cell, digit, count)
   local child = { key = walk.scratch, fit = cell.fit, bin = cell.bin, floor = cell.floor, left = count, at = 1 }
   walk.scratch = temporary()
   if cell.depth == BY_BIN then
+    child.bin, child.floor = digit, log_bin_floor(digit, 0, PRICE_UNIT)
     child.depth, child.digits, child.prefix = BY_LEVEL, walk.levels, 'ix:level:' .. walk.strategy .. ':'
   elseif cell.depth == BY_LEVEL then
     walk.fines = walk.fines or descending(present_numbers('fine:' .. walk.strategy, 0, 31))
@@ -173,35 +181,39 @@ local function split_crowd(walk, cell, digit, count)
   enter(walk, child)
 end
 
+local LIKELY = 4
+
+-- How many miners an intersection holds. Unless some are likely, looking for the first is cheaper than counting all.
+local function size_of(key, likely)
+  if likely < LIKELY and redis.call('BITPOS', key, '1') < 0 then return 0 end
+  return redis.call('BITCOUNT', key)
+end
+
 -- Takes the next intersection of the cell with the highest bound: reads it where it is small, splits it where not.
 local function take(walk, cell)
-  local scratch, digit = walk.scratch, cell.bin
-  if cell.depth == BY_BIN then
-    redis.call('BITOP', 'AND', scratch, cell.key, P .. 'ix:price:' .. cell.bin)
-  else
-    digit = cell.digits[cell.at]
-    redis.call('BITOP', 'AND', scratch, cell.key, P .. cell.prefix .. digit)
-  end
-  local first = redis.call('BITPOS', scratch, '1')
-  local count = first < 0 and 0 or redis.call('BITCOUNT', scratch)
-  if cell.depth ~= BY_BIN then
-    cell.at, cell.left = cell.at + 1, cell.left - count
-    if cell.left > 0 and cell.digits[cell.at] then enter(walk, cell) end
-  end
-  if count == 0 then return end
+  local scratch, digit = walk.scratch, cell.digits[cell.at]
+  redis.call('BITOP', 'AND', scratch, cell.key, P .. cell.prefix .. digit)
+  local count = size_of(scratch, cell.left / (#cell.digits - cell.at + 1))
+  cell.at, cell.left = cell.at + 1, cell.left - count
+  local more = cell.left > 0 and cell.digits[cell.at]
   if count > walk.crowd then
-    if cell.depth == BY_EIGHTH then return sample_crowd(walk, scratch, cell, digit) end
-    return split_crowd(walk, cell, digit, count)
+    if cell.depth == BY_EIGHTH then
+      sample_crowd(walk, scratch, cell, digit)
+    else
+      split_crowd(walk, cell, digit, count)
+    end
+  elseif count > 0 then
+    local slots = {}
+    collect_bits(scratch, 0, '-1', count, slots)
+    score_slots(walk, slots, cell.fit)
   end
-  local slots = { first }
-  collect_bits(scratch, first + 1, '-1', count - 1, slots)
-  score_slots(walk, slots, cell.fit)
+  if more then enter(walk, cell) end
 end
 
 -- Splits `set` by how many of the m capabilities a miner has: classes m..1, each {key, fit}. By dynamic programming:
 -- at least j of the first i = at least j of the first i-1, or at least j-1 of them and the i-th (O'Neil & Quass 1997).
-local function fit_classes(set, capability_keys, asked)
-  if asked <= 1 then return { { key = set, fit = 1 } } end
+local function fit_classes(set, size, capability_keys, asked)
+  if asked <= 1 then return { { key = set, fit = 1, size = size } } end
   local m = #capability_keys
   local at_least = {}
   for i, key in ipairs(capability_keys) do
@@ -220,7 +232,8 @@ local function fit_classes(set, capability_keys, asked)
       key = temporary()
       redis.call('BITOP', 'XOR', key, at_least[j], at_least[j + 1])
     end
-    if redis.call('BITPOS', key, '1') >= 0 then classes[#classes + 1] = { key = key, fit = j / asked } end
+    local members = size_of(key, 0)
+    if members > 0 then classes[#classes + 1] = { key = key, fit = j / asked, size = members } end
   end
   return classes
 end
@@ -228,7 +241,7 @@ end
 -- Walks one feasible set. `walk`: request, scorer, podium, k, now, start, slots, strategy, degraded, loose; counts are
 -- added to walk.read and walk.passed, and walk.truncated and walk.tied are set where they hold.
 local function walk_set(walk, set, size, capability_keys)
-  local classes = fit_classes(set, capability_keys, walk.request.capabilities)
+  local classes = fit_classes(set, size, capability_keys, walk.request.capabilities)
   if size <= C.walk.few then
     for _, class in ipairs(classes) do
       local slots = {}
@@ -241,11 +254,10 @@ local function walk_set(walk, set, size, capability_keys)
   walk.levels = descending(present_numbers('level:' .. walk.strategy, 0, 31))
   walk.top_step = walk.levels[1] * 32 + 31
   local top_bin = walk.request.max_price and log_bin(walk.request.max_price, PRICE_UNIT) or TOP_BIN
-  for _, bin in ipairs(present_numbers('price', 0, top_bin)) do
-    local floor = log_bin_floor(bin, 0, PRICE_UNIT)
-    for _, class in ipairs(classes) do
-      enter(walk, { depth = BY_BIN, key = class.key, fit = class.fit, bin = bin, floor = floor })
-    end
+  local bins = present_numbers('price', 0, top_bin)
+  for _, class in ipairs(classes) do
+    enter(walk, { depth = BY_BIN, key = class.key, fit = class.fit, digits = bins, at = 1, left = class.size,
+      prefix = 'ix:price:' })
   end
   walk.scratch = temporary()
   while #walk.heap > 0 do

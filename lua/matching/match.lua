@@ -29,6 +29,7 @@ local slots = tonumber(redis.call('GET', P .. 'slots:next') or 0)
 local walk = {
   request = request, scorer = new_scorer(request), podium = new_podium(request.k), k = request.k, now = now,
   start = math.floor(request.start * slots), slots = slots, strategy = C.strategies[request.strategy].name,
+  limited = request.max_price or request.min_vram_gb or request.min_ram_gb or request.deadline_ms,
   read = 0, passed = 0, crowd = math.max(C.walk.crowd, math.floor(request.k / 2)),
 }
 
