@@ -2,7 +2,7 @@
  * The Redis schema: every key name is built here, and nowhere else.
  *
  * All live state of a miner sits in one shard, and a shard is one hash tag, so a script touches one cluster
- * slot. A script receives the shard's prefix (`ph:{0}:`) as its only key and derives the rest from it.
+ * slot. A script receives the shard's prefix (`ph:{0}:`) as its key and derives the rest from it.
  *
  * | key after `ph:{s}:` | type | holds |
  * |---|---|---|
@@ -12,6 +12,7 @@
  * | `leases` | zset id -> ms | next step of the lease: end (then degraded), end of grace (then removed) |
  * | `prices`, `etas` | zset slot -> value | settle the one bin that a limit cuts through |
  * | `terms` | hash term -> count | how many miners carry each index term; a term at zero is gone |
+ * | `count:<family>` | hash number -> count | the same for numbered terms: `count:price` 61 counts the term `price:61` |
  * | `ix:<term>` | string (bitmap) | bit `slot` is set when the miner has the term |
  * | `latency:<region>` | hash bucket -> count | histogram of effective latency of the online miners of a region |
  * | `reservations` | zset id -> expiry ms | claimed places; `reservation:<id>` is the hash of one |
@@ -19,6 +20,7 @@
  * | `overrides` | zset id -> ms | price overrides that end by themselves |
  * | `commands:<id>` | stream | commands waiting for a miner, until acknowledged |
  * | `changed` | set of ids | miners whose status is newer than Postgres knows |
+ * | `uptime:<id>` | string | online ms of a miner's earlier times in the registry; expires two days after the last |
  * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
  * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |
  * | `tmp:<n>` | string | bitmaps of the running script; deleted before it ends, never replicated |
@@ -29,9 +31,24 @@ export function shardPrefix(prefix: string, shard: number): string {
   return `${prefix}:{${shard}}:`;
 }
 
+/**
+ * The two keys that every script call names: the shard's prefix, and another name. Neither ever exists. A cluster that moves a slot
+ * answers a call with one missing key by sending it to the new node, where half of the shard is not there yet; a call with two by
+ * TRYAGAIN, until the slot has moved.
+ */
+export function scriptKeys(prefix: string, shard: number): [prefix: string, whole: string] {
+  const start = shardPrefix(prefix, shard);
+  return [start, `${start}whole`];
+}
+
 /** Pub/sub channel that tells every replica of new commands and replaced sessions. */
 export function controlChannel(prefix: string): string {
   return `${prefix}:control`;
+}
+
+/** Pub/sub channel of the alerts that watchers of /v1/events hear. */
+export function eventsChannel(prefix: string): string {
+  return `${prefix}:events`;
 }
 
 /** Prefix of the counters of the rate limits, `<class>:<client>` follows; they expire by themselves and belong to no shard. */
@@ -46,6 +63,7 @@ export const keys = {
   journalDead: (shard: string) => `${shard}journal:dead`,
   changed: (shard: string) => `${shard}changed`,
   commands: (shard: string, minerId: string) => `${shard}commands:${minerId}`,
+  uptime: (shard: string, minerId: string) => `${shard}uptime:${minerId}`,
   reservation: (shard: string, reservationId: string) => `${shard}reservation:${reservationId}`,
 } as const;
 
