@@ -28,6 +28,8 @@ export interface RedisServerOptions {
   temporary: boolean;
   /** More configuration lines, as in redis.conf. */
   settings?: string[];
+  /** Of servers that talk to each other; else each has its own. */
+  password?: string | undefined;
 }
 
 /** A private Redis on a loopback port that stays the same over `kill`/`stop` and `start`. */
@@ -48,7 +50,7 @@ export async function startRedisServer(options: RedisServerOptions): Promise<Red
   await mkdir(dirname(options.dataDir), { recursive: true });
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   await endOrphan(join(options.dataDir, 'redis.pid'), options.dataDir, 'SIGTERM');
-  const password = randomBytes(24).toString('hex');
+  const password = options.password ?? randomBytes(24).toString('hex');
   return onFreePort(async (port) => {
     const url = `redis://:${password}@127.0.0.1:${port}`;
     let program = await launch(options, port, password, url);
@@ -81,6 +83,7 @@ async function launch(
     'bind 127.0.0.1',
     `port ${port}`,
     `requirepass ${password}`,
+    `masterauth ${password}`,
     `dir ${JSON.stringify(dataDir)}`,
     `pidfile ${JSON.stringify(join(dataDir, 'redis.pid'))}`,
     'daemonize no',

@@ -17,6 +17,8 @@ export interface RedisStoreOptions extends RedisSearch {
   dataDir?: string | undefined;
   /** More configuration lines, as in redis.conf. */
   settings?: string[] | undefined;
+  /** Of servers that talk to each other; else each has its own. */
+  password?: string | undefined;
 }
 
 /**
@@ -48,8 +50,15 @@ export async function privateRedis(options: RedisStoreOptions): Promise<PrivateR
     if (temporary) await rm(dataDir, { recursive: true, force: true });
   };
   try {
-    const settings = options.settings ?? [];
-    const server = await startRedisServer({ binary, dataDir, durable: !temporary, temporary, settings });
+    const { settings = [], password } = options;
+    const server = await startRedisServer({
+      binary,
+      dataDir,
+      durable: !temporary,
+      temporary,
+      settings,
+      password,
+    });
     return {
       ...server,
       source: binary.source,

@@ -75,7 +75,7 @@ export const environment = v.object({
     url(['redis:', 'rediss:', 'unix:']),
   ),
   REDIS_CLUSTER_NODES: setting(
-    'Nodes of a Redis Cluster to start from, as host:port,host:port; REDIS_URL is not used then',
+    'Nodes of a Redis Cluster to start from, as host:port,host:port; of REDIS_URL only the user, password and TLS (rediss:) are used then',
     '',
     hostPorts(),
   ),

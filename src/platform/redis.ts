@@ -8,13 +8,16 @@ export type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
 /** Where Redis is and how long to wait for it. */
 export interface RedisTarget {
-  /** redis:// or rediss:// URL, or unix socket path as `unix:///path/redis.sock`. Ignored with `clusterNodes`. */
+  /** redis:// or rediss:// URL, or unix socket path as `unix:///path/redis.sock`. With `clusterNodes` only its user, password and TLS count. */
   url: string;
   /** host:port of some nodes of a Redis Cluster; empty for a single server. */
   clusterNodes: readonly string[];
   /** A command that has no answer after this long fails. */
   commandTimeoutMs: number;
 }
+
+/** Changes of a cluster that no error tells of (a new replica) are seen after this long. */
+const SLOTS_REFRESH_MS = 5_000;
 
 /** Reconnect after 50 ms, doubling to 2 s, with full jitter so that replicas do not return in step. */
 function retryDelay(attempt: number): number {
@@ -37,24 +40,47 @@ export function connectRedis(target: RedisTarget, name: string, extra: Connectio
     retryStrategy: retryDelay,
     ...extra,
   };
-  if (target.clusterNodes.length > 0) {
-    const nodes = target.clusterNodes.map((node) => {
-      const at = node.lastIndexOf(':');
-      return { host: node.slice(0, at), port: Number(node.slice(at + 1)) };
-    });
-    return new Cluster(nodes, {
-      redisOptions: common,
-      enableOfflineQueue: common.enableOfflineQueue ?? false,
-      clusterRetryStrategy: retryDelay,
-      slotsRefreshTimeout: target.commandTimeoutMs,
-    });
-  }
+  if (target.clusterNodes.length > 0) return connectCluster(target, common);
   // Heartbeats and matches that arrive in the same tick share a round trip; not together with Cluster (ioredis #2075).
   const options = { enableAutoPipelining: true, ...common };
   const unix = target.url.startsWith('unix://') ? target.url.slice('unix://'.length) : undefined;
   if (unix === undefined) return new Redis(target.url, options);
   const [path, query] = unix.split('?', 2) as [string, string | undefined];
   return new Redis({ ...options, path, db: Number(new URLSearchParams(query).get('db') ?? 0) });
+}
+
+/**
+ * While a slot moves or a master is replaced, commands are tried again until they have an answer or `commandTimeoutMs` is over; one whose
+ * connection broke may be done twice then, which no script and no command here minds.
+ */
+function connectCluster(
+  { url, clusterNodes, commandTimeoutMs }: RedisTarget,
+  common: ConnectionOptions,
+): Cluster {
+  const nodes = clusterNodes.map((node) => {
+    const at = node.lastIndexOf(':');
+    return { host: node.slice(0, at), port: Number(node.slice(at + 1)) };
+  });
+  return new Cluster(nodes, {
+    redisOptions: { ...common, ...credentialsOf(url) },
+    enableOfflineQueue: common.enableOfflineQueue ?? false,
+    clusterRetryStrategy: retryDelay,
+    slotsRefreshTimeout: commandTimeoutMs,
+    slotsRefreshInterval: SLOTS_REFRESH_MS,
+    // Names are left to the connection, so that TLS can check them.
+    dnsLookup: (host, callback) => callback(null, host),
+  });
+}
+
+/** Every node of a cluster takes the same user and password. */
+function credentialsOf(url: string): Pick<ConnectionOptions, 'username' | 'password' | 'tls'> {
+  if (url === '' || url.startsWith('unix:')) return {};
+  const { protocol, username, password } = new URL(url);
+  return {
+    ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+    ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+    ...(protocol === 'rediss:' ? { tls: {} } : {}),
+  };
 }
 
 /** Resolves when the connection takes commands; rejects after `timeoutMs`. Errors meanwhile go to the client's `error` event. */

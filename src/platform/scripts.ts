@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { shardPrefix } from './keys.ts';
+import { scriptKeys } from './keys.ts';
 import { packageRoot } from './paths.ts';
 import { masters, type RedisClient } from './redis.ts';
 
@@ -29,6 +29,7 @@ export interface ScriptsOptions {
   clock?: () => number;
 }
 
+const SCRIPT_KEYS = 2;
 const INCLUDE = /^--- @include "([a-z_/]+)"\s*$/gm;
 
 /** Writes a constant as a Lua literal. Keys must be identifiers. */
@@ -60,9 +61,9 @@ function assembleScript(name: string, folder = join(packageRoot, 'lua')): string
 }
 
 /**
- * The one executor of Lua scripts. It loads a script on all masters before its first use, calls it by digest with
- * the shard prefix as the only key and the clock as the first argument, times it, and loads again after NOSCRIPT
- * (a restarted server, a new master). No other failure is retried here: only the caller knows what may run twice.
+ * The one executor of Lua scripts. It calls a script by digest with the shard prefix as the first key and the clock as the first
+ * argument, times it, and sends its source after NOSCRIPT (a first use, a restarted server, a new master). No other failure
+ * is retried here: only the caller knows what may run twice.
  */
 export class Scripts {
   readonly prefix: string;
@@ -80,7 +81,10 @@ export class Scripts {
 
   /** Loads scripts on every master; called at start so that the first requests do not pay for it. */
   async load(names: readonly string[]): Promise<void> {
-    await Promise.all(names.map((name) => this.#loadEverywhere(this.#script(name).source)));
+    const sources = names.map((name) => this.#script(name).source);
+    await Promise.all(
+      masters(this.#redis).flatMap((node) => sources.map((source) => node.script('LOAD', source))),
+    );
   }
 
   /**
@@ -89,12 +93,12 @@ export class Scripts {
    */
   async run(name: string, shard: number, args: readonly (string | number)[]): Promise<ScriptReply> {
     const { sha, source } = this.#script(name);
-    const key = shardPrefix(this.prefix, shard);
+    const keys = scriptKeys(this.prefix, shard);
     const clock = this.#options.clock?.() ?? '';
     const started = performance.now();
     let failed = true;
     try {
-      const reply = await this.#evalsha(sha, source, [key, clock, ...args]);
+      const reply = await this.#evalsha(sha, source, [...keys, clock, ...args]);
       failed = false;
       return reply as ScriptReply;
     } finally {
@@ -102,18 +106,14 @@ export class Scripts {
     }
   }
 
-  async #evalsha(sha: string, source: string, keyAndArgs: (string | number)[]): Promise<unknown> {
+  async #evalsha(sha: string, source: string, keysAndArgs: (string | number)[]): Promise<unknown> {
     try {
-      return await this.#redis.evalsha(sha, 1, ...keyAndArgs);
+      return await this.#redis.evalsha(sha, SCRIPT_KEYS, ...keysAndArgs);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-      await this.#loadEverywhere(source);
-      return await this.#redis.evalsha(sha, 1, ...keyAndArgs);
+      // The server keeps what it evaluates; just this node lacks it.
+      return await this.#redis.eval(source, SCRIPT_KEYS, ...keysAndArgs);
     }
-  }
-
-  async #loadEverywhere(source: string): Promise<void> {
-    await Promise.all(masters(this.#redis).map((node) => node.script('LOAD', source)));
   }
 
   #script(name: string): { sha: string; source: string } {

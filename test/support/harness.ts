@@ -4,6 +4,7 @@ import { Redis } from 'ioredis';
 import { type PrivatePostgres, privatePostgres } from '../../src/embedded/postgres.ts';
 import { type PrivateRedis, privateRedis } from '../../src/embedded/redis.ts';
 import { type Config, loadConfig } from '../../src/platform/config.ts';
+import { type PrivateCluster, startCluster } from './cluster.ts';
 import { cloneDatabase, createTemplate, databaseOf, dropDatabase } from './databases.ts';
 import { type ProcessOptions, startScript, type TestProcess } from './processes.ts';
 
@@ -36,6 +37,8 @@ export interface Harness {
   startProcess(script: string, options: ProcessOptions): Promise<TestProcess>;
   /** A Redis for this file alone, to stop, kill and start again on the same port. */
   privateRedis(settings?: string[]): Promise<PrivateRedis>;
+  /** A Redis Cluster for this file alone: three masters and three replicas. */
+  privateCluster(): Promise<PrivateCluster>;
   /** A Postgres for this file alone (empty, not migrated), to stop, kill and start again on the same port. */
   privatePostgres(): Promise<PrivatePostgres>;
 }
@@ -85,6 +88,7 @@ export async function harness(): Promise<Harness> {
       return started;
     },
     privateRedis: (settings) => ownRedis(cleanup, settings),
+    privateCluster: () => startCluster(cleanup),
     privatePostgres: () => ownPostgres(cleanup),
   };
 }

@@ -129,7 +129,7 @@ async function readHashes(redis: RedisClient, prefix: string, shards: number): P
   const found: StoredMiner[] = [];
   for (let shard = 0; shard < shards; shard++) {
     const start = keys.miner(shardPrefix(prefix, shard), '');
-    const names = await redis.keys(`${start}*`);
+    const names = (await Promise.all(masters(redis).map((node) => node.keys(`${start}*`)))).flat();
     const read = names.map(async (name) => ({
       id: name.slice(start.length),
       shard,
