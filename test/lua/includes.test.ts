@@ -70,7 +70,12 @@ test('a logarithmic bin and its eighth hold the values from their floor on, and 
   const prices = fc.array(fc.double({ min: 0, max: 1e9, noNaN: true }), { minLength: 2, maxLength: 50 });
   const property = fc.asyncProperty(prices, async (values) => {
     const sorted = values.toSorted((a, b) => a - b);
-    const bins = (await runLua(['base', 'bins', 'terms'], body, sorted)) as [number, number, boolean, boolean][];
+    const bins = (await runLua(['base', 'bins', 'terms'], body, sorted)) as [
+      number,
+      number,
+      boolean,
+      boolean,
+    ][];
     let last = 0;
     for (const [i, [bin, eighth, above, below]] of bins.entries()) {
       assert.ok(above && below, `${sorted[i]} is not in eighth ${eighth} of bin ${bin}`);
@@ -91,17 +96,20 @@ test('whole GB have two digits of base 64, and unknown sizes none', async () => 
       out[i] = table.concat(terms, ' ')
     end
     return cjson.encode(out)`;
-  assert.deepEqual(await runLua(['base', 'bins', 'terms'], body, [-1, 0, 0.9, 24.75, 63, 64, 141, 4095, 1_000_000]), [
-    '',
-    'vram-hi:0 vram-lo:0',
-    'vram-hi:0 vram-lo:0',
-    'vram-hi:0 vram-lo:24',
-    'vram-hi:0 vram-lo:63',
-    'vram-hi:1 vram-lo:0',
-    'vram-hi:2 vram-lo:13',
-    'vram-hi:63 vram-lo:63',
-    'vram-hi:63 vram-lo:63',
-  ]);
+  assert.deepEqual(
+    await runLua(['base', 'bins', 'terms'], body, [-1, 0, 0.9, 24.75, 63, 64, 141, 4095, 1_000_000]),
+    [
+      '',
+      'vram-hi:0 vram-lo:0',
+      'vram-hi:0 vram-lo:0',
+      'vram-hi:0 vram-lo:24',
+      'vram-hi:0 vram-lo:63',
+      'vram-hi:1 vram-lo:0',
+      'vram-hi:2 vram-lo:13',
+      'vram-hi:63 vram-lo:63',
+      'vram-hi:63 vram-lo:63',
+    ],
+  );
 });
 
 test('a region stands for each of its dash prefixes', async () => {
