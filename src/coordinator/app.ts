@@ -5,12 +5,14 @@ import { createHttpApp } from '../platform/http.ts';
 import { COORDINATOR_SECURITY, openapiRoute } from '../platform/openapi.ts';
 import { VERSION } from '../platform/version.ts';
 import { adminRoutes } from './admin/routes.ts';
+import { billingRoutes } from './billing/routes.ts';
 import type { CoordinatorDeps, CoordinatorState } from './deps.ts';
 import type { Guards } from './guards.ts';
 import { healthRoutes } from './health-routes.ts';
 import { jobRoutes } from './jobs/routes.ts';
 import { minerRoutes } from './miners/routes.ts';
 import { receiptRoutes } from './receipts/routes.ts';
+import { settlementRoutes } from './settlement/routes.ts';
 
 /** OpenAPI has no words for WebSocket, headers of signed calls and events, so they are told here. */
 const DESCRIPTION = `Takes jobs from clients and gives them to miners.
@@ -33,6 +35,8 @@ export function createCoordinatorApp(
   jobRoutes(app, deps, guards);
   minerRoutes(app, deps, guards);
   receiptRoutes(app, deps, guards);
+  settlementRoutes(app, deps, guards);
+  billingRoutes(app, deps, guards);
   adminRoutes(app, deps, guards);
   healthRoutes(app, deps, state);
   openapiRoute(

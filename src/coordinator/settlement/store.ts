@@ -106,11 +106,10 @@ export async function giveBack(orm: Orm, jobIds: readonly string[], claim: strin
 }
 
 /**
- * Lets a settlement end in a refund instead of a release, or tries a rejected one again.
+ * Says how a settlement shall end, and makes it due; a rejected one is tried again.
  * @returns false when it is settled already, kept, or being tried at this moment
  */
 export async function redirect(orm: Orm, jobId: string, goal: 'release' | 'refund'): Promise<boolean> {
-  const open: SettlementState[] = goal === 'refund' ? ['pending', 'escrowed', 'rejected'] : ['rejected'];
   const rows = await orm
     .update(settlements)
     .set({
@@ -125,7 +124,7 @@ export async function redirect(orm: Orm, jobId: string, goal: 'release' | 'refun
     .where(
       and(
         eq(settlements.jobId, jobId),
-        inArray(settlements.state, open),
+        inArray(settlements.state, ['pending', 'escrowed', 'rejected']),
         or(isNull(settlements.claim), sql`${settlements.dueAt} <= now()`),
       ),
     )
