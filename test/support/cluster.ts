@@ -30,6 +30,8 @@ export interface PrivateCluster {
   readonly nodes: readonly ClusterNode[];
   /** The living master that serves a slot, by what the living nodes say. */
   masterOf(slot: number): Promise<ClusterNode>;
+  /** Gives a slot to another master, a few keys at a time, as `redis-cli --cluster reshard` does. */
+  moveSlot(slot: number, to: ClusterNode): Promise<void>;
   /** Resolves once all living nodes say that every slot is served, and each master has `replicas` replicas in step. */
   settled(replicas?: number): Promise<void>;
 }
@@ -50,6 +52,8 @@ export async function startCluster(cleanup: (work: () => unknown) => void): Prom
     },
     nodes,
     masterOf: (slot: number) => findMaster(nodes, slot),
+    moveSlot: async (slot: number, to: ClusterNode) =>
+      moveSlot(await findMaster(nodes, slot), to, slot, password),
     settled: (replicas = 1) => untilSettled(nodes, replicas),
   };
   await cluster.settled();
@@ -112,6 +116,21 @@ async function findMaster(nodes: readonly ClusterNode[], slot: number): Promise<
     },
     { timeoutMs: FORM_TIMEOUT_MS, what: `slot ${slot} has a living master` },
   );
+}
+
+/** So few that a move takes many steps, between which others come. */
+const KEYS_PER_STEP = 5;
+
+async function moveSlot(from: ClusterNode, to: ClusterNode, slot: number, password: string): Promise<void> {
+  await to.redis.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', from.id);
+  await from.redis.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', to.id);
+  for (;;) {
+    const keys = (await from.redis.call('CLUSTER', 'GETKEYSINSLOT', slot, KEYS_PER_STEP)) as string[];
+    if (keys.length === 0) break;
+    const target = ['127.0.0.1', to.port, '', 0, 5_000] as const;
+    await from.redis.call('MIGRATE', ...target, 'AUTH', password, 'KEYS', ...keys);
+  }
+  for (const { redis } of [to, from]) await redis.call('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
 }
 
 async function untilSettled(nodes: readonly ClusterNode[], replicas: number): Promise<void> {

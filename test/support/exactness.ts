@@ -1,5 +1,6 @@
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import type { RedisClient } from '../../src/platform/redis.ts';
 import { type Harness, harness } from './harness.ts';
 import { histories, playHistory, settleDue } from './histories.ts';
 import { assertExact, assertFails, assertTimely, assertVerified, poolOf, runs } from './properties.ts';
@@ -14,13 +15,15 @@ const cases = fc.record({
 /**
  * Tests, on worlds of these kinds: whatever happened to a fleet, the registry is what its hashes say, and every match is that of the oracle.
  * @param histories of each world
+ * @param connector gives each world a Redis that it may empty
  */
 export async function testExactness(
   worlds: Readonly<Record<string, WorldOptions>>,
   histories: number,
+  connector: (h: Harness) => Promise<(database: number) => Promise<RedisClient>> = worldRedis,
 ): Promise<void> {
   const h: Harness = await harness();
-  const connect = await worldRedis(h);
+  const connect = await connector(h);
   describe('whatever happened, the registry is right and every match exact', { concurrency: true }, () => {
     for (const [database, [name, options]] of Object.entries(worlds).entries()) {
       test(name, async () => {

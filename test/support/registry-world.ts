@@ -68,6 +68,22 @@ export async function worldRedis(h: Harness): Promise<(database: number) => Prom
   };
 }
 
+/** A cluster for the one world of a file: there are no databases on it. */
+export async function worldCluster(h: Harness): Promise<() => Promise<RedisClient>> {
+  const { settings } = await h.privateCluster();
+  return async () => {
+    const target = {
+      url: settings.REDIS_URL,
+      clusterNodes: settings.REDIS_CLUSTER_NODES.split(','),
+      commandTimeoutMs: COMMAND_TIMEOUT_MS,
+    };
+    const redis = connectRedis(target, 'test');
+    h.cleanup(() => redis.disconnect());
+    await whenReady(redis, COMMAND_TIMEOUT_MS);
+    return redis;
+  };
+}
+
 /** Empties the Redis of a world and sets its clock to now, for the next history. */
 export async function resetWorld(world: World): Promise<World> {
   for (const node of masters(world.redis)) await node.flushdb();
