@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { before, test } from 'node:test';
+import postgres from 'postgres';
+import { WebSocket } from 'ws';
+import { harness } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { ALICE, asMiner, BOB, openReplica, pollOnce, type Replica, register, submit } from './replica.ts';
+
+const h = await harness();
+let one: Replica;
+let two: Replica;
+before(async () => {
+  [one, two] = await Promise.all([openReplica(h), openReplica(h)]);
+});
+
+const nothingFits = { constraints: { gpu: 'no such gpu' } };
+
+interface Event {
+  readonly id: string;
+  readonly state: string;
+}
+
+/** Reads an event stream; `events` grows as they come, `ended` when it is over. */
+async function follow(replica: Replica, jobId: string) {
+  const response = await fetch(`${replica.url}/v1/jobs/${jobId}/events`, { headers: ALICE });
+  assert.equal(response.status, 200);
+  assert.match(response.headers.get('Content-Type') ?? '', /^text\/event-stream/);
+  const events: Event[] = [];
+  const read = async () => {
+    let text = '';
+    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+      text += Buffer.from(chunk).toString();
+      const blocks = text.split('\n\n');
+      text = blocks.pop() ?? '';
+      for (const block of blocks) {
+        const [, data] = /^data: (.*)$/m.exec(block) ?? [];
+        const [, id = ''] = /^id: (.*)$/m.exec(block) ?? [];
+        if (data !== undefined) events.push({ id, state: JSON.parse(data).state });
+      }
+    }
+  };
+  return { events, ended: read() };
+}
+
+async function complete(replica: Replica, minerId: string, jobId: string) {
+  await replica.call('POST', `/v1/miners/${jobId}/result`, {
+    headers: asMiner(minerId),
+    body: { result: {} },
+  });
+}
+
+test('events tell every change of a job, on whichever replica, and end with it', async () => {
+  await register(one, 'm1', { region: 'sse' });
+  const jobId = await submit(one, { constraints: { region: 'sse' } });
+  const stream = await follow(two, jobId);
+  await waitFor(() => stream.events.length === 1);
+  assert.equal(await pollOnce(one, 'm1'), jobId);
+  await waitFor(() => stream.events.length === 2);
+  await complete(one, 'm1', jobId);
+  await stream.ended;
+  assert.deepEqual(stream.events, [
+    { id: '1', state: 'QUEUED' },
+    { id: '2', state: 'RUNNING' },
+    { id: '3', state: 'COMPLETED' },
+  ]);
+  const late = await follow(one, jobId);
+  await late.ended;
+  assert.deepEqual(late.events, [{ id: '3', state: 'COMPLETED' }]);
+});
+
+test('a stream survives the loss of the listening connection', async () => {
+  const jobId = await submit(one, nothingFits);
+  const stream = await follow(one, jobId);
+  await waitFor(() => stream.events.length === 1);
+  const sql = postgres(await h.db(), { max: 1 });
+  try {
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'coordinator-listen'`;
+  } finally {
+    await sql.end();
+  }
+  await two.call('POST', `/v1/jobs/${jobId}/cancel`, { headers: ALICE });
+  await stream.ended;
+  assert.equal(stream.events.at(-1)?.state, 'CANCELED');
+});
+
+interface Message {
+  readonly type: string;
+  readonly revision?: number;
+  readonly job?: { readonly job_id: string; readonly state: string };
+}
+
+async function open(replica: Replica, headers: Record<string, string>, protocols: string[] = []) {
+  const socket = new WebSocket(`${replica.url.replace('http', 'ws')}/v1/jobs/stream`, protocols, { headers });
+  const messages: Message[] = [];
+  socket.on('message', (data) => messages.push(JSON.parse(data.toString())));
+  h.cleanup(() => socket.terminate());
+  await once(socket, 'open');
+  await waitFor(() => messages[0]?.type === 'resync');
+  return { socket, messages };
+}
+
+test('a stream socket tells a client of all its jobs and of no others', async () => {
+  const alice = await open(two, ALICE);
+  const bob = await open(one, {}, ['coordinator', 'key.key-of-bob']);
+  assert.equal(bob.socket.protocol, 'coordinator');
+  const jobId = await submit(one, nothingFits);
+  const other = await one.call('POST', '/v1/jobs', { headers: BOB, body: { payload: {}, ...nothingFits } });
+  await one.call('POST', `/v1/jobs/${jobId}/cancel`, { headers: ALICE });
+  const statesOf = ({ messages }: typeof alice, id: string) =>
+    messages.filter(({ job }) => job?.job_id === id).map(({ job }) => job?.state);
+  await waitFor(() => statesOf(alice, jobId).length === 2);
+  assert.deepEqual(statesOf(alice, jobId), ['QUEUED', 'CANCELED']);
+  await waitFor(() => statesOf(bob, other.json.job_id).length === 1);
+  assert.deepEqual(statesOf(bob, jobId), []);
+  assert.deepEqual(statesOf(alice, other.json.job_id), []);
+});
+
+test('a handshake without a key of a client is refused', async () => {
+  for (const [headers, status] of [
+    [{}, 401],
+    [asMiner('m'), 403],
+  ] as const) {
+    const socket = new WebSocket(`${one.url.replace('http', 'ws')}/v1/jobs/stream`, { headers });
+    const [, response] = await once(socket, 'unexpected-response');
+    assert.equal(response.statusCode, status);
+    socket.on('error', () => {});
+    socket.terminate();
+  }
+});
+
+test('a stopping replica ends polls and streams, and keeps nobody waiting', { timeout: 30_000 }, async () => {
+  const third = await openReplica(h);
+  await register(third, 'm2', { region: 'stop' });
+  const jobId = await submit(third, nothingFits);
+  const stream = await follow(third, jobId);
+  await waitFor(() => stream.events.length === 1);
+  const { socket } = await open(third, ALICE);
+  const closed = once(socket, 'close');
+  const poll = pollOnce(third, 'm2', 25);
+  await waitFor(async () => (await third.call('GET', '/health')).json.polls_held === 1);
+  await third.stop();
+  assert.equal(await poll, undefined);
+  await stream.ended;
+  assert.equal((await closed)[0], 1012);
+});
