@@ -122,8 +122,12 @@ local function settle_cut(target, clause, request)
     local slots, alone = {}, { [clause.name] = request[clause.name] }
     collect_bits(inside, 0, '-1', C.walk.cut, slots)
     for i, record in ipairs(redis.call('HMGET', P .. 'records', unpack(slots))) do
-      local _, price, vram, ram, eta = struct.unpack('<ddddd', record)
-      if not record_passes(alone, price, vram, ram, eta) then redis.call('SETBIT', target, slots[i], '0') end
+      local passes = false -- a bit without a record is a fault that `registry verify` reports, never a candidate
+      if record then
+        local _, price, vram, ram, eta = struct.unpack('<ddddd', record)
+        passes = record_passes(alone, price, vram, ram, eta)
+      end
+      if not passes then redis.call('SETBIT', target, slots[i], '0') end
     end
     return false
   end
