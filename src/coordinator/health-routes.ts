@@ -5,6 +5,7 @@ import { operation } from '../platform/openapi.ts';
 import { VERSION } from '../platform/version.ts';
 import { readLive } from './admin/store.ts';
 import type { CoordinatorDeps, CoordinatorState } from './deps.ts';
+import { countOpen } from './settlement/store.ts';
 
 const POSTGRES_BUDGET_MS = 700;
 
@@ -89,10 +90,13 @@ async function refreshGauges({ db, metrics, log }: CoordinatorDeps): Promise<voi
     metrics.jobs.set({ state: 'RUNNING' }, live.running);
     metrics.minersOnline.set(live.online);
     metrics.hubOutbox.set(live.reports);
+    const open = await db.run(countOpen, POSTGRES_BUDGET_MS);
+    for (const [state, count] of Object.entries(open)) metrics.settlements.set({ state }, count);
   } catch (error) {
     log.debug({ err: error }, 'gauges without Postgres');
     metrics.jobs.reset();
     metrics.minersOnline.remove();
     metrics.hubOutbox.remove();
+    metrics.settlements.reset();
   }
 }

@@ -46,6 +46,11 @@ export function createCoordinatorMetrics(options: { process: boolean } = { proce
       'coordinator_hub_outbox',
       'Reports that the pool hub has not taken yet, as Postgres has them',
     ),
+    settlements: gauge(
+      'coordinator_settlements',
+      'Settlements that are not settled, by state; somebody has to look at rejected ones',
+      ['state'],
+    ),
     sweepErrors: counter('coordinator_sweep_errors_total', 'Background passes that failed', ['pass']),
   };
 }

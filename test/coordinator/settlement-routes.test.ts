@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sql } from 'drizzle-orm';
 import { settlementRoutes } from '../../src/coordinator/settlement/routes.ts';
+import { countOpen } from '../../src/coordinator/settlement/store.ts';
 import { harness } from '../support/harness.ts';
 import { CLIENT, OPERATOR, openRoutes } from './settlement-app.ts';
 import { complete, insertRunning, jobOf } from './settlement-world.ts';
@@ -50,6 +51,18 @@ test('settlements are listed in pages, the newest first, each once', async () =>
   const { json: pending } = await app.call('GET', `${path}?state=pending`, { headers });
   const amounts = pending.items.map(({ amount }: { amount: string }) => amount);
   assert.deepEqual(amounts.sort(), ['0.5', '10', '20']);
+});
+
+test('what is not settled is counted by state', async () => {
+  const before = await app.db.run(countOpen);
+  await owe('3');
+  const rejected = await owe('3');
+  await app.db.run((orm) =>
+    orm.execute(sql`update coordinator.settlements set state = 'rejected' where job_id = ${rejected}`),
+  );
+  await owe('0');
+  const { pending, rejected: refused, escrowed } = await app.db.run(countOpen);
+  assert.deepEqual([pending, refused, escrowed], [before.pending + 1, before.rejected + 1, before.escrowed]);
 });
 
 test('what is pending can be refunded, what is kept or unknown cannot', async () => {

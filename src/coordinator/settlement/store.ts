@@ -132,6 +132,17 @@ export async function redirect(orm: Orm, jobId: string, goal: 'release' | 'refun
   return rows.length > 0;
 }
 
+/** How many settlements are not settled, by state. */
+export async function countOpen(orm: Orm): Promise<Record<'pending' | 'escrowed' | 'rejected', number>> {
+  const rows = await orm
+    .select({ state: settlements.state, count: sql<number>`count(*)::int` })
+    .from(settlements)
+    .where(sql`${settlements.state} in ('pending', 'escrowed', 'rejected')`)
+    .groupBy(settlements.state);
+  const counted = Object.fromEntries(rows.map(({ state, count }) => [state, count]));
+  return { pending: 0, escrowed: 0, rejected: 0, ...counted };
+}
+
 export async function findSettlement(orm: Orm, jobId: string): Promise<SettlementRow | undefined> {
   const [row] = await orm.select().from(settlements).where(eq(settlements.jobId, jobId));
   return row;

@@ -36,6 +36,10 @@ export const settlements = coordinator.table(
   },
   (table) => [
     index('idx_settlements_due').on(table.dueAt).where(sql`${table.state} in ('pending', 'escrowed')`),
+    // What somebody may have to look at, however many are settled.
+    index('idx_settlements_open')
+      .on(table.state, table.createdAt)
+      .where(sql`${table.state} in ('pending', 'escrowed', 'rejected')`),
     index('idx_settlements_created').on(table.createdAt.desc(), table.jobId.desc()),
     check(
       'settlements_state',

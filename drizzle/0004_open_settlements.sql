@@ -1,0 +1,1 @@
+CREATE INDEX "idx_settlements_open" ON "coordinator"."settlements" USING btree ("state","created_at") WHERE "coordinator"."settlements"."state" in ('pending', 'escrowed', 'rejected');
