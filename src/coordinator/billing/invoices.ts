@@ -100,7 +100,11 @@ async function begin(
   return ofPeriod(orm, period);
 }
 
-/** Puts a batch of records on the invoice, as long as it is open. @returns how many */
+/**
+ * Puts a batch of records on the invoice, as long as it is open; in the order of the index, so that no batch looks at more than it takes, and batches
+ * of several invoices lock their records in the same order.
+ * @returns how many
+ */
 async function collect(
   orm: Orm,
   { invoiceNumber }: Pick<InvoiceRow, 'invoiceNumber'>,
@@ -112,7 +116,7 @@ async function collect(
       where invoice_number = ${invoiceNumber} and status = 'collecting' for share
     ), free as materialized (
       select id from ${usageRecords} where ${isFree(period)} and exists (select from open)
-      order by seq limit ${BATCH} for update
+      order by used_at limit ${BATCH} for update
     ), taken as (
       update ${usageRecords} set invoice_number = ${invoiceNumber} from free
       where ${usageRecords.id} = free.id and ${usageRecords.invoiceNumber} is null returning 1
