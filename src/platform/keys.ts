@@ -56,6 +56,11 @@ export function limiterPrefix(prefix: string): string {
   return `${prefix}:limit`;
 }
 
+/** Digest of the strategies that the stored steps follow from; one for all shards. */
+export function strategiesKey(prefix: string): string {
+  return `${prefix}:strategies`;
+}
+
 /** Builders for the keys that TypeScript touches directly; scripts build theirs from the shard prefix. */
 export const keys = {
   miner: (shard: string, minerId: string) => `${shard}miner:${minerId}`,

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import * as v from 'valibot';
 import { MatchRequest } from '../../src/hub/matching/schema.ts';
 import { rebuildRegistry } from '../../src/hub/registry/rebuild.ts';
+import { keepStrategies } from '../../src/hub/registry/strategies.ts';
 import { verifyRegistry } from '../../src/hub/registry/verify.ts';
 import { CORRUPTIONS, corrupt } from '../support/corruptions.ts';
 import { FLEET_STYLES } from '../support/fleets.ts';
@@ -109,6 +110,15 @@ test('until the rebuild, other strategies leave miners and matches at work', asy
     assert.equal((await rebuildRegistry(world.registry)).left, 0);
     await assertVerified(world);
   }
+});
+
+test('the worker rescores a registry that was made with other weights, once', async () => {
+  const redis = await connect(6);
+  await playHistory(await resetWorld(openWorld(redis)), { fleet, events: [] });
+  const world = openWorld(redis, { settings: { STRATEGIES: EXTRA_STRATEGY } });
+  assert.equal((await keepStrategies(world))?.left, 0);
+  await assertVerified(world);
+  assert.equal(await keepStrategies(world), undefined);
 });
 
 const EXTRA_STRATEGY = 'patient=cap:0.1,price:0.1,latency:0.1,trust:0.6,load:0.1';

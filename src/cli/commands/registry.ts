@@ -1,10 +1,9 @@
 import * as v from 'valibot';
 import type { HubDeps } from '../../hub/deps.ts';
 import { MinerId } from '../../hub/miners/schema.ts';
-import type { Registry } from '../../hub/registry/difference.ts';
 import { termsOf } from '../../hub/registry/expected.ts';
 import { rebuildRegistry } from '../../hub/registry/rebuild.ts';
-import { RegistryStore } from '../../hub/registry/store.ts';
+import { registryOf } from '../../hub/registry/strategies.ts';
 import { verifyRegistry } from '../../hub/registry/verify.ts';
 import { shardOf } from '../../platform/keys.ts';
 import { defineCommand } from '../command.ts';
@@ -51,7 +50,7 @@ export const registryRebuild = defineCommand({
   name: 'registry rebuild',
   summary: 'Mends all that `registry verify` reports, in small steps, while the hub serves.',
   options: { json },
-  notes: `Also to be run after a change of DEFAULT_WEIGHTS or STRATEGIES. ${SETTINGS_NOTE}`,
+  notes: `The worker runs it by itself after a change of DEFAULT_WEIGHTS or STRATEGIES. ${SETTINGS_NOTE}`,
   async run({ values }, terminal) {
     const report = await withStores(terminal, (deps) => rebuildRegistry(registryOf(deps)));
     const mended = countsText(report.mended) || 'nothing';
@@ -101,15 +100,6 @@ async function lookAt(deps: HubDeps, minerId: string): Promise<Shown | undefined
     shard,
     hash: Object.fromEntries(fields.sort(([a], [b]) => (a < b ? -1 : 1))),
     terms: terms.map((term, n) => ({ term, set: probed?.bits[n] === '1' })),
-  };
-}
-
-function registryOf({ scripts, redis, config }: HubDeps): Registry {
-  return {
-    store: new RegistryStore(scripts, redis),
-    shards: config.redis_shards,
-    strategies: Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights })),
-    graceMs: config.heartbeat_grace_sec * 1000,
   };
 }
 

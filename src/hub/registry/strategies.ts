@@ -1,0 +1,39 @@
+import { createHash } from 'node:crypto';
+import type { Config } from '../../platform/config.ts';
+import { strategiesKey } from '../../platform/keys.ts';
+import type { RedisClient } from '../../platform/redis.ts';
+import type { Scripts } from '../../platform/scripts.ts';
+import type { Registry } from './difference.ts';
+import { type RebuildReport, rebuildRegistry } from './rebuild.ts';
+import { RegistryStore } from './store.ts';
+
+interface RegistryDeps {
+  readonly scripts: Scripts;
+  readonly redis: RedisClient;
+  readonly config: Pick<Config, 'redis_shards' | 'heartbeat_grace_sec' | 'strategies'>;
+}
+
+/** The registry that these settings speak of. */
+export function registryOf({ scripts, redis, config }: RegistryDeps): Registry {
+  return {
+    store: new RegistryStore(scripts, redis),
+    shards: config.redis_shards,
+    strategies: Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights })),
+    graceMs: config.heartbeat_grace_sec * 1000,
+  };
+}
+
+/**
+ * Brings the stored static steps to the weights of these settings, when they are of others: the registry notes the
+ * weights that it was last rebuilt for. Until it is done, steps of the old weights rank the miners that have not beaten since.
+ * @returns the report of the rebuild, or undefined when the weights are the registry's already
+ * @throws what Redis throws; run it again then
+ */
+export async function keepStrategies(deps: RegistryDeps): Promise<RebuildReport | undefined> {
+  const key = strategiesKey(deps.scripts.prefix);
+  const wanted = createHash('sha256').update(JSON.stringify(deps.config.strategies)).digest('hex');
+  if ((await deps.redis.get(key)) === wanted) return undefined;
+  const report = await rebuildRegistry(registryOf(deps));
+  if (report.left === 0) await deps.redis.set(key, wanted);
+  return report;
+}
