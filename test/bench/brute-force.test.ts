@@ -34,7 +34,7 @@ const found = (score: number, { id }: PoolMiner): Found => ({
   latencyNorm: 0,
   trust: 0,
   loadNorm: 0,
-  distance: 0,
+  turn: 0,
   addr: '',
   proto: '',
   price: '',

@@ -32,7 +32,7 @@ export async function startPool(h: Harness, settings: Record<string, string> = {
 }
 
 /** A client with all rights that sends everything once. */
-function clientOf(url: string): HubClient {
+export function clientOf(url: string): HubClient {
   return new HubClient({
     urls: [url],
     maxAttempts: 1,

@@ -25,7 +25,9 @@ export interface Ranked {
   readonly capFit: number;
   readonly priceNorm: number;
   readonly etaMs: number | null;
-  readonly distance: number;
+  readonly shard: number;
+  /** The smallest of equals comes first. */
+  readonly turn: number;
 }
 
 export interface OracleAnswer {
@@ -206,16 +208,28 @@ function rank(pool: Pool, input: MatchInput, all: readonly Facts[], feasible: re
       capFit,
       priceNorm,
       etaMs: m.etaMs,
-      distance: distanceOf(pool, input.job_id, m.stored),
+      shard: m.stored.shard,
+      turn: distanceOf(pool, input.job_id, m.stored),
     };
   });
-  return ranked.sort(
-    (a, b) =>
-      Number(a.degraded) - Number(b.degraded) ||
-      b.score - a.score ||
-      a.distance - b.distance ||
-      (a.id < b.id ? -1 : 1),
-  );
+  const byTurn = (a: Ranked, b: Ranked) =>
+    Number(a.degraded) - Number(b.degraded) || b.score - a.score || a.turn - b.turn || (a.id < b.id ? -1 : 1);
+  if (pool.slotCounts.length === 1) return ranked.sort(byTurn);
+  const shards = pool.slotCounts.map((_, shard) => ranked.filter((m) => m.shard === shard).sort(byTurn));
+  return shards.flatMap((shard) => takeTurns(input.job_id, shard)).sort(byTurn);
+}
+
+/** Equals of a shard come up as chance has it, at the rate of all in it that match; `shard` is best first. */
+function takeTurns(jobId: string, shard: readonly Ranked[]): Ranked[] {
+  let before: Ranked | undefined;
+  let rank = 0;
+  return shard.map((m) => {
+    const isFirst = before?.score !== m.score || before.degraded !== m.degraded;
+    rank = isFirst ? 0 : rank + 1;
+    const wait = -Math.log(1 - startOf(`${m.shard}.${rank}.${jobId}`)) / shard.length;
+    before = { ...m, turn: isFirst ? wait : (before?.turn ?? 0) + wait };
+    return before;
+  });
 }
 
 /** The part that does not depend on the request is defined in 1,024 steps. */

@@ -109,7 +109,7 @@ export function assertRanking(
     assert.equal(degraded, wanted.degraded, `place ${i}: state`);
     const slack = found.tied ? weight * TIE_SHARE + ROUNDING : ROUNDING;
     assert.ok(
-      wanted.score !== known.score || found.tied,
+      wanted.score !== known.score || found.tied || (found.loose && world.shards > 1),
       `place ${i}: ${id}, should be ${wanted.id}, which is nearer to the start`,
     );
     assert.ok(

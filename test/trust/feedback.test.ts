@@ -237,7 +237,7 @@ async function hold(minerId: string): Promise<string> {
     latencyNorm: 0.5,
     trust: 0.5,
     loadNorm: 1,
-    distance: 0,
+    turn: 0,
     addr: '10.0.0.1:9000',
     proto: 'grpc',
     price: '0.5',

@@ -9,12 +9,12 @@ export function priceBinTop(bin: number): number {
   return bin < 0 ? 0 : PRICE_UNIT * BIN_RATIO ** bin;
 }
 
-/** Best first: online before degraded, then score, then the nearer to the job's starting slot, then id. */
+/** Best first: online before degraded, then score, then whose turn it is, then id. */
 export function compareFound(a: Found, b: Found): number {
   return (
     Number(a.degraded) - Number(b.degraded) ||
     b.score - a.score ||
-    a.distance - b.distance ||
+    a.turn - b.turn ||
     (a.minerId < b.minerId ? -1 : 1)
   );
 }

@@ -1,6 +1,7 @@
 import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
 import { type CompiledRequest, compileRequest } from './compile.ts';
-import { compareFound, priceBinTop } from './score.ts';
+import { mergeFound } from './merge.ts';
+import { priceBinTop } from './score.ts';
 import type { ClauseCount, Explanation, Found, FoundSet, MatchInput } from './types.ts';
 
 /** How old the highest price of the pool may be before a match reads it again. */
@@ -49,7 +50,7 @@ function foundOf(reply: CandidateReply, shard: number): Found {
     latencyNorm: Number(latencyNorm),
     trust: Number(trust),
     loadNorm: free / (maxParallel + 1),
-    distance,
+    turn: distance,
     addr,
     proto,
     price,
@@ -76,11 +77,12 @@ export class MatchStore {
   async find(input: MatchInput, strategy: number, k: number): Promise<FoundSet> {
     const request = compileRequest(input, strategy, k, await this.#priceReference());
     const replies = await this.#onAllShards('matching/match', JSON.stringify(request));
-    const found = replies.flatMap((reply, shard) =>
-      (reply[6] as CandidateReply[]).map((c) => foundOf(c, shard)),
-    );
+    const shards = replies.map((reply, shard) => ({
+      found: (reply[6] as CandidateReply[]).map((candidate) => foundOf(candidate, shard)),
+      feasible: Number(reply[1]),
+    }));
     return {
-      candidates: found.sort(compareFound).slice(0, k),
+      candidates: mergeFound(input.job_id, shards).slice(0, k),
       feasible: sum(replies, 1),
       truncated: sum(replies, 2) > 0,
       loose: sum(replies, 3) > 0,

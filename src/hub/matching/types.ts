@@ -22,8 +22,11 @@ export interface Found {
   trust: number;
   /** free / (max_parallel + 1). */
   loadNorm: number;
-  /** Distance of its slot from the job's starting slot, as a share of the shard: the tie break. */
-  distance: number;
+  /**
+   * The tie break, smallest first: the distance of its slot from the job's starting slot, as a share of the shard; among
+   * equals of several shards see merge.ts.
+   */
+  turn: number;
   addr: string;
   proto: string;
   /** Decimal string, tokens per 1,000 s. */

@@ -14,7 +14,7 @@ const FOUND: Found = {
   latencyNorm: 0.9,
   trust: 0.7,
   loadNorm: 0.5,
-  distance: 0.25,
+  turn: 0.25,
   addr: 'a',
   proto: 'grpc',
   price: '0.5',
@@ -37,13 +37,13 @@ test('explains the parts of a score in the form of the contract', () => {
   assert.match(third, /^cap=0\.33 • .* • degraded: lease over, score halved$/);
 });
 
-test('orders online before degraded, then score, then distance, then id', () => {
+test('orders online before degraded, then score, then turn, then id', () => {
   const degraded = { ...FOUND, degraded: true, score: 0.9 };
   const worse = { ...FOUND, score: 0.7 };
-  const farther = { ...FOUND, distance: 0.5 };
+  const later = { ...FOUND, turn: 0.5 };
   const other = { ...FOUND, minerId: 'n' };
-  const sorted = [degraded, worse, farther, other, FOUND].sort(compareFound);
-  assert.deepEqual(sorted, [FOUND, other, farther, worse, degraded]);
+  const sorted = [degraded, worse, later, other, FOUND].sort(compareFound);
+  assert.deepEqual(sorted, [FOUND, other, later, worse, degraded]);
 });
 
 test('says which clause nobody satisfies, and what dropping one would give', () => {
