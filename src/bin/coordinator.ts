@@ -47,6 +47,7 @@ export async function startCoordinator(
       await sleep(config.shutdown_drain_ms);
       deps.dispatcher.stop();
       deps.streams.stop();
+      deps.hub?.stop();
       await Promise.all([closeServer(server, Math.max(0, budgetMs), log), loops.stop()]);
       await deps.close();
     };

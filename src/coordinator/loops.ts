@@ -7,7 +7,7 @@ import { lapseOffers } from './hub/offers.ts';
 import { drainOutbox, forgetReports } from './hub/outbox.ts';
 import { expireJobs } from './jobs/store.ts';
 import { jobs } from './jobs/tables.ts';
-import type { JobNeeds } from './miners/fit.ts';
+import { IS_OPEN, type JobNeeds } from './miners/fit.ts';
 import { takeBackSilent } from './miners/losses.ts';
 import { markOffline } from './miners/store.ts';
 import { publishChange } from './publish.ts';
@@ -145,6 +145,6 @@ async function openJobs(
   return orm.execute<WaitingRow>(sql`
     select job_id, requested_at, json_build_object('gpu', need_gpu, 'cuda', need_cuda, 'vram_mb', need_vram_mb,
       'models', need_models, 'region', need_region, 'max_price', trim_scale(need_max_price)::text) as needs
-    from ${jobs} where state = 'QUEUED' and open_at <= now() and expires_at > now() and ${from}
+    from ${jobs} where ${IS_OPEN} and ${from}
     order by requested_at, job_id limit ${BATCH}`);
 }

@@ -18,6 +18,7 @@ type HubSettings = Pick<
 export class Hub {
   readonly #client: HubClient;
   readonly #waiting: string[] = [];
+  readonly #ending = new AbortController();
   #matches = 0;
   #releases = 0;
   #pausedUntilMs = 0;
@@ -31,11 +32,11 @@ export class Hub {
     return performance.now() >= this.#pausedUntilMs && this.#matches < MAX_CALLS;
   }
 
-  /** @throws HubError */
+  /** @throws HubError, or an AbortError once stopped */
   async match(request: MatchRequest): Promise<MatchAnswer> {
     this.#matches += 1;
     try {
-      return await this.#client.match(request);
+      return await this.#client.match(request, { signal: this.#ending.signal });
     } catch (error) {
       if (isNoAnswer(error)) this.#pausedUntilMs = performance.now() + PAUSE_MS;
       throw error;
@@ -44,9 +45,19 @@ export class Hub {
     }
   }
 
-  /** @throws HubError */
+  /** @throws HubError, or an AbortError once stopped */
   feedback(feedback: FeedbackRequest): Promise<unknown> {
-    return this.#client.feedback(feedback);
+    return this.#client.feedback(feedback, { signal: this.#ending.signal });
+  }
+
+  get isStopped(): boolean {
+    return this.#ending.signal.aborted;
+  }
+
+  /** Gives up every call, so that a process that stops waits for no hub: what matters is in the outbox. */
+  stop(): void {
+    this.#ending.abort();
+    this.#waiting.length = 0;
   }
 
   /**
@@ -63,7 +74,7 @@ export class Hub {
     if (id === undefined) return;
     this.#releases += 1;
     // Whatever the reason it failed for, the reservation is over soon.
-    await this.#client.releaseReservation(id).catch(() => undefined);
+    await this.#client.releaseReservation(id, { signal: this.#ending.signal }).catch(() => undefined);
     this.#releases -= 1;
     this.release([]);
   }

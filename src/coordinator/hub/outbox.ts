@@ -78,6 +78,7 @@ async function send({ metrics, log }: OutboxDeps, hub: Hub, row: Report): Promis
     metrics.hubReports.inc({ result: 'sent' });
     return null;
   } catch (error) {
+    if (hub.isStopped) return 'later';
     if (!(error instanceof HubError)) throw error;
     if (MAY_PASS.has(error.code)) {
       metrics.hubReports.inc({ result: 'put_off' });

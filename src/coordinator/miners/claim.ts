@@ -4,7 +4,7 @@ import { report } from '../jobs/effects.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
 import { change, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
-import { fitsSql, type MinerOffer } from './fit.ts';
+import { fitsSql, IS_OPEN, type MinerOffer } from './fit.ts';
 import { coordinatorMiners as miners } from './tables.ts';
 
 /** A job that has just been assigned. */
@@ -68,7 +68,7 @@ function claim(minerId: string, offer: MinerOffer, reports: boolean) {
       order by j.requested_at, j.job_id limit 1 for update of j skip locked
     ), open as materialized (
       select job_id from ${jobs}
-      where state = 'QUEUED' and open_at <= now() and expires_at > now() and ${fitsSql(offer)}
+      where ${IS_OPEN} and ${fitsSql(offer)}
         and exists (select from place) and not exists (select from offered)
       order by requested_at, job_id limit 1 for update skip locked
     ), claimed as (

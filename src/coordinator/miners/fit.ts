@@ -93,7 +93,13 @@ export function fits(needs: JobNeeds, offer: MinerOffer): boolean {
   );
 }
 
-/** The same as a condition on a row of `jobs`. */
+/**
+ * Whether a row of `jobs` may be given out now to any miner that fits. The queue is to be walked in its order, which the planner
+ * does not know: the sum hides `expires_at` from the index of the sweep, by which it would have to sort.
+ */
+export const IS_OPEN = sql.raw("state = 'QUEUED' and open_at <= now() and expires_at + interval '0' > now()");
+
+/** `fits` as a condition on a row of `jobs`. */
 export function fitsSql(offer: MinerOffer): SQL {
   return sql`(${jobs.needGpu} is null or ${jobs.needGpu} in (select jsonb_array_elements_text(${JSON.stringify(offer.gpus)}::jsonb)))
     and (${jobs.needCuda} is null or ${jobs.needCuda} <= ${offer.cuda}::int)
