@@ -78,6 +78,19 @@ test('an invoice has the records of its period, and stays as it is', async () =>
   assert.deepEqual(found.json, json);
 });
 
+test('a tenant may be named as the pool hub lets it', async () => {
+  const tenant = 'Zoë & Söhne/1 <b>';
+  await use(tenant, { job_id: 'job 1 of 2' });
+  const { json } = await invoice(tenant);
+  assert.equal(json.invoice_number, `INV-${tenant}-${today()}-0001`);
+  const at = `/api/billing/invoices/${encodeURIComponent(json.invoice_number)}`;
+  assert.deepEqual((await app.call('GET', at, { headers })).json, json);
+  const page = await app.call('GET', `${at}/page`, { headers });
+  assert.match(page.text, /<h1>Invoice INV-Zoë &amp; Söhne\/1 &lt;b&gt;-/);
+  const view = await app.call('GET', `/api/billing/tenants/${encodeURIComponent(tenant)}`, { headers });
+  assert.equal(view.json.tenant_id, tenant);
+});
+
 test('there is no invoice of nothing, and no number is used up for it', async () => {
   assert.equal((await invoice('nobody')).status, 404);
   await use('nobody');

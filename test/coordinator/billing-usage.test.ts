@@ -96,7 +96,7 @@ const REFUSED: ReadonlyArray<readonly [change: Record<string, unknown>, path: st
   [{ total_amount: '0.7' }, 'total_amount'],
   [{ quantity: '999999999999', unit_price: '10', total_amount: undefined }, 'total_amount'],
   [{ tenant_id: '' }, 'tenant_id'],
-  [{ tenant_id: "x'; drop" }, 'tenant_id'],
+  [{ tenant_id: 'a\u0000b' }, 'tenant_id'],
   [{ resource_type: 'GPU hours' }, 'resource_type'],
   [{ timestamp: 'yesterday' }, 'timestamp'],
   [{ timestamp: '2026-02-31T99:00:00Z' }, 'timestamp'],
