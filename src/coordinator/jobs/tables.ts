@@ -40,6 +40,8 @@ export const jobs = coordinator.table(
     slot: integer('slot'),
     attempts: integer('attempts').notNull().default(0),
     startedAt: moment('started_at'),
+    /** When the miner had been sent it; what stays null too long was lost on the way. */
+    deliveredAt: moment('delivered_at'),
     finishedAt: moment('finished_at'),
     result: text('result'),
     metrics: text('metrics'),
@@ -58,6 +60,9 @@ export const jobs = coordinator.table(
     index('idx_jobs_due').on(table.expiresAt).where(sql`${table.state} in ('QUEUED', 'RUNNING')`),
     // A place of a miner is held by one job: polls at the same moment cannot overfill it.
     uniqueIndex('idx_jobs_slot').on(table.assignedMinerId, table.slot).where(sql`${table.state} = 'RUNNING'`),
+    index('idx_jobs_undelivered')
+      .on(table.startedAt)
+      .where(sql`${table.state} = 'RUNNING' and ${table.deliveredAt} is null`),
     index('idx_jobs_miner').on(table.assignedMinerId, table.jobId),
     check(
       'jobs_state',

@@ -12,7 +12,8 @@ export function change(name: TransitionName): SQL {
   const { to } = TRANSITIONS[name];
   const parts = [`state = '${to}'`, 'revision = jobs.revision + 1'];
   if (to !== 'RUNNING') parts.push('slot = null');
-  if (to === 'QUEUED') parts.push('assigned_miner_id = null', 'started_at = null', 'open_at = now()');
+  if (to === 'QUEUED')
+    parts.push('assigned_miner_id = null', 'started_at = null', 'delivered_at = null', 'open_at = now()');
   if (isTerminal(to)) parts.push('finished_at = now()');
   return sql.raw(parts.join(', '));
 }

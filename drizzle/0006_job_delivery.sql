@@ -1,0 +1,2 @@
+ALTER TABLE "coordinator"."jobs" ADD COLUMN "delivered_at" timestamp (3) with time zone;--> statement-breakpoint
+CREATE INDEX "idx_jobs_undelivered" ON "coordinator"."jobs" USING btree ("started_at") WHERE "coordinator"."jobs"."state" = 'RUNNING' and "coordinator"."jobs"."delivered_at" is null;
