@@ -133,20 +133,29 @@ local function sample_crowd(walk, key, cell, eighth)
   if all or walk.passed >= enough then walk.tied = walk.tied or not (all or alike) else walk.truncated = true end
 end
 
--- Depth of a cell: what its next intersection is with.
+-- What the next intersection of a cell is with.
 local BY_BIN, BY_LEVEL, BY_FINE, BY_EIGHTH = 1, 2, 3, 4
 
--- The bound of a cell: fit, the lowest price, the highest step that its next intersection can hold.
+local function bin_floor(walk, bin)
+  local floor = walk.floors[bin]
+  if not floor then
+    floor = log_bin_floor(bin, 0, PRICE_UNIT)
+    walk.floors[bin] = floor
+  end
+  return floor
+end
+
+-- The bound of a cell: its fit, the lowest price and the highest step that its next intersection can hold.
 local function rebound(walk, cell)
-  local floor, step = cell.floor, walk.top_step
-  if cell.depth == BY_BIN then
-    floor = log_bin_floor(cell.digits[cell.at], 0, PRICE_UNIT)
-  elseif cell.depth == BY_LEVEL then
-    step = cell.digits[cell.at] * 32 + 31
-  elseif cell.depth == BY_FINE then
-    step = cell.high * 32 + cell.digits[cell.at]
-  elseif cell.depth == BY_EIGHTH then
-    floor, step = log_bin_floor(cell.bin, cell.digits[cell.at], PRICE_UNIT), cell.step
+  local digit, floor, step = cell.digits[cell.at], cell.floor, cell.top
+  if cell.by == BY_BIN then
+    floor = bin_floor(walk, digit)
+  elseif cell.by == BY_LEVEL then
+    step = digit * 32 + 31
+  elseif cell.by == BY_FINE then
+    step = cell.high * 32 + digit
+  else
+    floor = log_bin_floor(cell.bin, digit, PRICE_UNIT)
   end
   cell.bound = score_of(walk.scorer, cell.fit, floor, step) + SLACK
 end
@@ -162,23 +171,39 @@ local function descending(numbers)
   return out
 end
 
--- What a crowded intersection becomes: a cell that is walked by its next digit, and that keeps the scratch bitmap.
-local function split_crowd(walk, cell, digit, count)
-  local child = { key = walk.scratch, fit = cell.fit, bin = cell.bin, floor = cell.floor, left = count, at = 1 }
-  walk.scratch = temporary()
-  if cell.depth == BY_BIN then
-    child.bin, child.floor = digit, log_bin_floor(digit, 0, PRICE_UNIT)
-    child.depth, child.digits, child.prefix = BY_LEVEL, walk.levels, 'ix:level:' .. walk.strategy .. ':'
-  elseif cell.depth == BY_LEVEL then
+-- Which digits split a cell next: the price bin and the level first (in the order that the walk began with), then the
+-- level's finer digit, then the bin's eighth.
+local function choose_digits(walk, cell, by)
+  cell.by, cell.at = by, 1
+  if by == BY_BIN then
+    cell.digits, cell.prefix = walk.bins, 'ix:price:'
+  elseif by == BY_LEVEL then
+    cell.digits, cell.prefix = walk.levels, 'ix:level:' .. walk.strategy .. ':'
+  elseif by == BY_FINE then
     walk.fines = walk.fines or descending(present_numbers('fine:' .. walk.strategy, 0, 31))
-    child.depth, child.high, child.digits = BY_FINE, digit, walk.fines
-    child.prefix = 'ix:fine:' .. walk.strategy .. ':'
+    cell.digits, cell.prefix = walk.fines, 'ix:fine:' .. walk.strategy .. ':'
   else
     walk.eighths = walk.eighths or present_numbers('price-fine', 0, 7)
-    child.depth, child.step, child.digits = BY_EIGHTH, cell.high * 32 + digit, walk.eighths
-    child.prefix = 'ix:price-fine:'
+    cell.digits, cell.prefix = walk.eighths, 'ix:price-fine:'
   end
-  enter(walk, child)
+  return cell
+end
+
+-- What a crowded intersection becomes: a cell of its own, which keeps the scratch bitmap.
+local function split_crowd(walk, cell, digit, count)
+  local child = { key = walk.scratch, left = count, fit = cell.fit, bin = cell.bin, floor = cell.floor, high = cell.high,
+    top = cell.top }
+  walk.scratch = temporary()
+  local by = cell.by == BY_FINE and BY_EIGHTH or BY_FINE
+  if cell.by == BY_BIN then
+    child.bin, child.floor = digit, bin_floor(walk, digit)
+  elseif cell.by == BY_LEVEL then
+    child.high, child.top = digit, digit * 32 + 31
+  else
+    child.top = cell.high * 32 + digit
+  end
+  if not child.bin then by = BY_BIN elseif not child.high then by = BY_LEVEL end
+  enter(walk, choose_digits(walk, child, by))
 end
 
 local LIKELY = 4
@@ -197,7 +222,7 @@ local function take(walk, cell)
   cell.at, cell.left = cell.at + 1, cell.left - count
   local more = cell.left > 0 and cell.digits[cell.at]
   if count > walk.crowd then
-    if cell.depth == BY_EIGHTH then
+    if cell.by == BY_EIGHTH then
       sample_crowd(walk, scratch, cell, digit)
     else
       split_crowd(walk, cell, digit, count)
@@ -250,16 +275,21 @@ local function walk_set(walk, set, size, capability_keys)
     end
     return true
   end
-  walk.heap = {}
+  walk.heap, walk.floors, walk.scratch = {}, {}, temporary()
   walk.levels = descending(present_numbers('level:' .. walk.strategy, 0, 31))
-  walk.top_step = walk.levels[1] * 32 + 31
   local top_bin = walk.request.max_price and log_bin(walk.request.max_price, PRICE_UNIT) or TOP_BIN
-  local bins = present_numbers('price', 0, top_bin)
+  walk.bins = present_numbers('price', 0, top_bin)
+  -- Where price bins are small they are read outright. Else the digit that weighs more comes first: it parts the best from
+  -- the rest in fewer steps.
+  local first = BY_BIN
+  if size > #walk.bins * walk.crowd and walk.scorer.static * (STEPS - 1) >= walk.scorer.price then first = BY_LEVEL end
+  if #walk.bins == 0 or #walk.levels == 0 then return false end -- a damaged index; `registry verify` tells
+  local cheapest = bin_floor(walk, walk.bins[1])
+  local top = walk.levels[1] * 32 + 31
   for _, class in ipairs(classes) do
-    enter(walk, { depth = BY_BIN, key = class.key, fit = class.fit, digits = bins, at = 1, left = class.size,
-      prefix = 'ix:price:' })
+    local cell = { key = class.key, fit = class.fit, left = class.size, floor = cheapest, top = top }
+    enter(walk, choose_digits(walk, cell, first))
   end
-  walk.scratch = temporary()
   while #walk.heap > 0 do
     local cell = heap_pop(walk.heap)
     if walk.podium.worst > cell.bound then break end

@@ -16,7 +16,7 @@ export interface WalkLimits {
 }
 
 /** Chosen on the benchmark of bench/: see docs/adr for the figures. */
-export const WALK_LIMITS: WalkLimits = { few: 24, crowd: 16, sample: 128, budget: 2000, cut: 64 };
+export const WALK_LIMITS: WalkLimits = { few: 32, crowd: 32, sample: 128, budget: 2000, cut: 64 };
 
 /** The settings that every script call of the fleet must agree on, as the table `C` of the scripts. */
 export function scriptConstants(config: Config, walk: WalkLimits = WALK_LIMITS): Record<string, LuaConstant> {
