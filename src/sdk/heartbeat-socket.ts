@@ -23,10 +23,14 @@ type ServerFrame =
 export class SocketClosedError extends Error {
   override readonly name = 'SocketClosedError';
   readonly closeCode: number;
+  /** Over how long a replica that restarts wants its miners to return, ms. */
+  readonly reconnectWithinMs: number | undefined;
 
   constructor(closeCode: number, reason: string) {
     super(`the heartbeat socket closed with ${closeCode}${reason === '' ? '' : ` (${reason})`}`);
     this.closeCode = closeCode;
+    const within = /reconnect within (\d{1,6}) ms/.exec(reason)?.[1];
+    this.reconnectWithinMs = within === undefined ? undefined : Number(within);
   }
 }
 

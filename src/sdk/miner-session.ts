@@ -43,7 +43,7 @@ export type SessionEnd = 'stopped' | 'replaced';
 
 const RECONNECT: BackoffLimits = { baseMs: 250, capMs: 15_000 };
 
-/** A replica that restarts sends all its miners away at once; they spread over this time, ms. */
+/** A replica that restarts sends all its miners away at once; they spread over the time that it says, else over this, ms. */
 const MOVE_SPREAD_MS = 1_000;
 
 /** A socket that beat too fast stays away at least this long, ms. */
@@ -233,8 +233,9 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
   #backOff(error: HubError | SocketClosedError): number {
     let waitMs = fullJitterMs(this.#failures, RECONNECT);
     if (error instanceof HubError) waitMs += error.retryAfterMs ?? 0;
-    else if (error.closeCode === CLOSE.restarting) waitMs = Math.random() * MOVE_SPREAD_MS;
-    else if (error.closeCode === CLOSE.too_fast) waitMs += TOO_FAST_PAUSE_MS;
+    else if (error.closeCode === CLOSE.restarting) {
+      waitMs = Math.random() * (error.reconnectWithinMs ?? MOVE_SPREAD_MS);
+    } else if (error.closeCode === CLOSE.too_fast) waitMs += TOO_FAST_PAUSE_MS;
     this.#failures += 1;
     this.emit('interrupted', error, waitMs);
     return waitMs;

@@ -24,6 +24,8 @@ const CLOSE_TIMEOUT_MS = 2_000;
 const MAX_FRAGMENTS = 64;
 const MAX_BUFFERED_CHUNKS = 1_024;
 
+const MIN_RECONNECT_SPREAD_MS = 1_000;
+
 /** A stopping replica closes this many sockets at a time, so that not all miners come back in the same moment. */
 const CLOSE_BATCH = 200;
 const CLOSE_PAUSE_MS = 50;
@@ -164,14 +166,20 @@ export class MinerSockets {
     const sockets = [...this.#server.clients];
     const maxPauses = (this.#deps.config.shutdown_timeout_sec * 1000 * CLOSE_SHARE) / CLOSE_PAUSE_MS;
     const batch = Math.max(CLOSE_BATCH, Math.ceil(sockets.length / maxPauses));
+    const spreadMs = reconnectSpreadMs(sockets.length, this.#deps.config.heartbeat_target_per_sec);
     for (const [i, socket] of sockets.entries()) {
       if (i > 0 && i % batch === 0) await sleep(CLOSE_PAUSE_MS);
-      socket.finish(CLOSE.restarting, 'replica is restarting');
+      socket.finish(CLOSE.restarting, `replica is restarting, reconnect within ${spreadMs} ms`);
     }
     await new Promise((resolve) => this.#server.close(resolve));
     clearInterval(this.#sweep);
     this.#control.close();
   }
+}
+
+/** Over how long, in ms, the miners of a replica that restarts return, so that they do not exceed HEARTBEAT_TARGET_PER_SEC. */
+export function reconnectSpreadMs(sockets: number, targetPerSec: number): number {
+  return Math.max(MIN_RECONNECT_SPREAD_MS, Math.ceil((sockets / targetPerSec) * 1000));
 }
 
 function next(socket: MinerSocket): RawFrame | undefined {

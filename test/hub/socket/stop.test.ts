@@ -13,7 +13,11 @@ test('a stopping replica closes every socket with 1012, and the miners beat on a
   const miners = await Promise.all(tokens.map((token) => TestMiner.connect(h, a, token)));
   await Promise.all(miners.map((miner) => miner.beat()));
   await a.stop();
-  for (const miner of miners) assert.equal((await miner.end()).code, 1012);
+  for (const miner of miners) {
+    const { code, reason } = await miner.end();
+    assert.equal(code, 1012);
+    assert.match(reason, /reconnect within 1000 ms/);
+  }
   const moved = await TestMiner.connect(h, b, tokens[0] as string);
   await moved.beat();
 });
