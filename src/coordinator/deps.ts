@@ -4,6 +4,7 @@ import type { CoordinatorConfig } from './environment.ts';
 import { createHub, type Hub } from './hub/client.ts';
 import { Streams } from './jobs/streams.ts';
 import { type CoordinatorMetrics, createCoordinatorMetrics } from './metrics.ts';
+import { Deliveries } from './miners/deliveries.ts';
 import { Dispatcher } from './miners/dispatch.ts';
 import { Notices } from './notices.ts';
 import { type Money, openMoney } from './settlement/effects.ts';
@@ -17,6 +18,7 @@ export interface CoordinatorDeps {
   readonly db: Database;
   readonly notices: Notices;
   readonly dispatcher: Dispatcher;
+  readonly deliveries: Deliveries;
   readonly streams: Streams;
   /** Undefined without POOLHUB_URL. */
   readonly hub: Hub | undefined;
@@ -45,6 +47,7 @@ export function openCoordinator(
   const db = connectDatabase(config, 'coordinator');
   const notices = new Notices(config.db_dsn, db, log);
   const dispatcher = new Dispatcher({ config, db, log, metrics, notices });
+  const deliveries = new Deliveries(db, log);
   const streams = new Streams(config.max_streams, (open) => metrics.streams.set(open));
   const hub = createHub(config);
   const money = openMoney(config);
@@ -57,6 +60,7 @@ export function openCoordinator(
     db,
     notices,
     dispatcher,
+    deliveries,
     streams,
     hub,
     money,
@@ -64,6 +68,7 @@ export function openCoordinator(
     async close() {
       dispatcher.stop();
       streams.stop();
+      await deliveries.close();
       await notices.close();
       await db.close(CLOSE_BUDGET_MS);
     },

@@ -8,7 +8,7 @@ import { drainOutbox, forgetReports } from './hub/outbox.ts';
 import { expireJobs } from './jobs/store.ts';
 import { jobs } from './jobs/tables.ts';
 import { IS_OPEN, type JobNeeds } from './miners/fit.ts';
-import { takeBackSilent } from './miners/losses.ts';
+import { takeBackLost, takeBackSilent } from './miners/losses.ts';
 import { markOffline } from './miners/store.ts';
 import { publishChange } from './publish.ts';
 import { settleDue } from './settlement/settle.ts';
@@ -42,6 +42,7 @@ export function startLoops(deps: CoordinatorDeps): Loops {
   const passes: Pass[] = [
     { name: 'expire', everyMs: sweepMs, work: expire },
     { name: 'silent', everyMs: sweepMs, work: silent },
+    { name: 'undelivered', everyMs: sweepMs, work: async (d) => (await takeBackLost(d, BATCH)) === BATCH },
     { name: 'lapse', everyMs: sweepMs, work: lapse },
     { name: 'wake', everyMs: sweepMs, work: createWakePass() },
     { name: 'report', everyMs: Math.min(sweepMs, 250), work: async (d) => (await drainOutbox(d)) > 0 },

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
+import postgres from 'postgres';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { ALICE, asMiner, jobOf, openReplica, pollOnce, type Replica, register, submit } from './replica.ts';
@@ -164,4 +165,28 @@ test('the payload arrives as it was sent, to the digit', async () => {
   const poll = await one.call('POST', '/v1/miners/poll', { headers: asMiner('exact'), body: {} });
   assert.equal(poll.status, 200);
   assert.match(poll.text, /"payload":\{"a":1\.0,"big":12345678901234567890,"tiny":1e-999,/);
+});
+
+test('a job that was assigned and never sent is found; one that was sent is left alone', async () => {
+  const sql = postgres(await h.db(), { max: 1 });
+  try {
+    await register(one, 'lost', { region: 'lost', concurrency: 2 });
+    const [sent, lost] = [await submit(one, inRegion('lost')), await submit(one, inRegion('lost'))];
+    assert.deepEqual([await pollOnce(one, 'lost'), await pollOnce(one, 'lost')], [sent, lost]);
+    await waitFor(async () => {
+      const rows =
+        await sql`select 1 from coordinator.jobs where job_id in (${sent}, ${lost}) and delivered_at is not null`;
+      return rows.length === 2;
+    });
+    // As if the process had died before it answered the second poll.
+    await sql`update coordinator.jobs set started_at = now() - interval '1 hour' where job_id in (${sent}, ${lost})`;
+    await sql`update coordinator.jobs set delivered_at = null where job_id = ${lost}`;
+    await waitFor(async () => (await jobOf(one, lost)).state === 'QUEUED');
+    assert.equal((await jobOf(one, sent)).state, 'RUNNING');
+    assert.equal(await pollOnce(two, 'lost', 2), lost);
+    const [row] = await sql`select attempts from coordinator.jobs where job_id = ${lost}`;
+    assert.equal(row?.attempts, 1, 'it counts as one attempt');
+  } finally {
+    await sql.end();
+  }
 });

@@ -1,6 +1,7 @@
 import type { CoordinatorDeps } from '../deps.ts';
 import type { ViewRow } from '../jobs/view.ts';
 import { announceWaiting, publishChange } from '../publish.ts';
+import { takeBackUndelivered } from './deliveries.ts';
 import { type Loss, takeBackFrom, takeBackFromSilent } from './store.ts';
 
 type LossDeps = Pick<CoordinatorDeps, 'db' | 'config' | 'hub' | 'notices' | 'metrics'>;
@@ -23,6 +24,13 @@ export async function takeBackSilent(deps: LossDeps, limit: number): Promise<num
   const rows = await db.run((orm) =>
     takeBackFromSilent(orm, config.miner_offline_sec, limit, optionsOf(deps, SILENCE)),
   );
+  await announce(deps, rows);
+  return rows.length;
+}
+
+/** Queues jobs again that were assigned and never reached their miner, at most `limit`. @returns how many */
+export async function takeBackLost(deps: LossDeps, limit: number): Promise<number> {
+  const rows = await deps.db.run((orm) => takeBackUndelivered(orm, limit));
   await announce(deps, rows);
   return rows.length;
 }

@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import { AppError, unavailable } from '../../platform/errors.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { announceWaiting, publishChange } from '../publish.ts';
@@ -42,6 +43,27 @@ export async function poll(
   publishChange(deps, 'assign', claimed.row);
   deps.hub?.release(claimed.reservationIds);
   return claimed;
+}
+
+/** Notes what became of the answer: a job whose answer went out is the miner's, one whose connection broke before is put back. */
+export function watchDelivery(
+  deps: CoordinatorDeps,
+  claimed: ClaimedJob,
+  outgoing: Writable | undefined,
+): void {
+  const assignment = { jobId: claimed.row.job_id, attempts: claimed.attempts };
+  if (outgoing === undefined) {
+    deps.deliveries.note(assignment);
+    return;
+  }
+  outgoing.once('close', () => {
+    if (outgoing.writableFinished) deps.deliveries.note(assignment);
+    else {
+      giveBack(deps, claimed).catch((error: unknown) =>
+        deps.log.debug({ err: error }, 'an undelivered job is left to the sweep'),
+      );
+    }
+  });
 }
 
 async function giveBack(deps: CoordinatorDeps, claimed: ClaimedJob): Promise<void> {

@@ -10,7 +10,7 @@ import { publishChange } from '../publish.ts';
 import { memberTexts, objectText } from '../receipts/json-text.ts';
 import { takeBackJobs } from './losses.ts';
 import { completeJob, type Failure, failJob } from './outcome.ts';
-import { mustRegister, poll } from './poll.ts';
+import { mustRegister, poll, watchDelivery } from './poll.ts';
 import {
   AssignedJob,
   DoneAnswer,
@@ -138,6 +138,7 @@ function pollRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards)
       const waitMs = Math.min(asked, deps.config.poll_max_wait_sec) * 1000;
       const job = await poll(deps, callerId(c), sessionOf(c), waitMs, c.req.raw.signal);
       if (job === undefined) return c.body(null, 204);
+      watchDelivery(deps, job, c.env?.outgoing);
       return json(c, {
         job_id: JSON.stringify(job.row.job_id),
         payload: job.payloadText,
