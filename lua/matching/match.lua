@@ -17,6 +17,7 @@ RETURNS {'ok', feasible, truncated (0|1), loose (0|1), tied (0|1), records read,
 --- @include "lazy_due"
 --- @include "bitmap"
 --- @include "clauses"
+--- @include "podium"
 --- @include "walk"
 
 local clock, request = ARGV[1], cjson.decode(ARGV[2])
@@ -26,11 +27,13 @@ local now = clock_ms(clock)
 if anything_due(now) then due_steps()(now, DUE_PER_CALL) end
 
 local slots = tonumber(redis.call('GET', P .. 'slots:next') or 0)
+-- An intersection reads whole bitmaps, so the more slots there are, the more records are worth one.
+local scale = math.max(1, slots / C.walk.slots)
 local walk = {
   request = request, scorer = new_scorer(request), podium = new_podium(request.k), k = request.k, now = now,
   start = math.floor(request.start * slots), slots = slots, strategy = C.strategies[request.strategy].name,
   limited = request.max_price or request.min_vram_gb or request.min_ram_gb or request.deadline_ms,
-  read = 0, passed = 0, crowd = math.max(C.walk.crowd, math.floor(request.k / 2)),
+  few = C.walk.few * scale, crowd = math.max(C.walk.crowd * scale, request.k / 2), read = 0, passed = 0,
 }
 
 local feasible, any_loose = 0, false

@@ -7,6 +7,8 @@ export interface WalkLimits {
   few: number;
   /** A cell with more miners than this is split further. */
   crowd: number;
+  /** From this many slots of a shard on, `few` and `crowd` grow with them. */
+  slots: number;
   /** Read from a cell that cannot be split further. */
   sample: number;
   /** Records read per call, at most; past it the answer is `truncated`. */
@@ -16,7 +18,14 @@ export interface WalkLimits {
 }
 
 /** Chosen on the benchmark of bench/: see docs/adr for the figures. */
-export const WALK_LIMITS: WalkLimits = { few: 32, crowd: 32, sample: 128, budget: 2000, cut: 64 };
+export const WALK_LIMITS: WalkLimits = {
+  few: 32,
+  crowd: 32,
+  slots: 200_000,
+  sample: 128,
+  budget: 2000,
+  cut: 64,
+};
 
 /** The settings that every script call of the fleet must agree on, as the table `C` of the scripts. */
 export function scriptConstants(config: Config, walk: WalkLimits = WALK_LIMITS): Record<string, LuaConstant> {

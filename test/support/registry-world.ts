@@ -16,7 +16,14 @@ import { type Harness, TEST_SECRETS } from './harness.ts';
 const COMMAND_TIMEOUT_MS = 20_000;
 
 /** Limits so small that a fleet of ten takes every turn of the walk. */
-export const TINY_WALK: WalkLimits = { few: 2, crowd: 2, sample: 4, budget: 1_000_000, cut: 2 };
+export const TINY_WALK: WalkLimits = {
+  few: 2,
+  crowd: 2,
+  slots: 200_000,
+  sample: 4,
+  budget: 1_000_000,
+  cut: 2,
+};
 
 export interface WorldOptions {
   shards?: number;
