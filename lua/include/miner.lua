@@ -54,7 +54,7 @@ local function latency_norm_of(region, bucket)
   return micro(1 - faster / total)
 end
 
--- The request-independent part of the score in 1,024 steps, one for each strategy (matching.md, "Score").
+-- The request-independent part of the score in 1,024 steps, one for each strategy (docs/ARCHITECTURE.md).
 local function static_steps(latency_norm, trust, load_norm)
   local steps = {}
   for i, s in ipairs(C.strategies) do

@@ -1,7 +1,7 @@
--- The exact top K of a feasible set (matching.md, "The walk"): cells of (share of capabilities, price bin) are taken
--- by the highest score they could still hold: a small one is read, a large one is walked a level of the static score
--- at a time, then by the level's finer digit, then by an eighth of the price bin. Only cells that can still win are read. Stopping when K miners beat every bound left is the threshold algorithm's rule
--- (Fagin, Lotem, Naor 2001), hence exact.
+-- The exact top K of a feasible set (docs/ARCHITECTURE.md, "A walk: one match"). Cells of (share of capabilities, price bin,
+-- level of the static score) are taken by the highest score that they could still hold: a small one is read, a large one is
+-- split by its next digit. Only cells that can still win are read. Stopping when K miners beat every bound left is the
+-- threshold algorithm's rule (Fagin, Lotem, Naor, "Optimal aggregation algorithms for middleware", 2001), hence exact.
 local SLACK = 1e-9 -- bounds lie this much above, so that rounding never hides a winner
 
 -- Reads the records of slots and offers those that pass the exact checks. This is the inner loop of a match: the score is
