@@ -5,9 +5,11 @@ import type { CoordinatorMetrics } from '../metrics.ts';
 import type { JobWaiting, Notices } from '../notices.ts';
 import { type ClaimedJob, claimJob } from './claim.ts';
 import { fits, type MinerOffer } from './fit.ts';
+import { Gate } from './gate.ts';
+import { type PollingMiner, seen } from './store.ts';
 
 interface DispatcherDeps {
-  readonly config: Pick<CoordinatorConfig, 'max_polls' | 'poolhub_url'>;
+  readonly config: Pick<CoordinatorConfig, 'max_polls' | 'poolhub_url' | 'db_pool_max'>;
   readonly db: Database;
   readonly log: Logger;
   readonly metrics: CoordinatorMetrics;
@@ -34,6 +36,9 @@ interface Pending {
 /** Claims under way; more would only wait for connections. */
 const MAX_CLAIMS_AT_A_TIME = 64;
 
+/** Statements of polls under way, per connection of the pool: the others wait here, and leave room for other calls. */
+const GATE_PLACES_PER_CONNECTION = 2;
+
 /** A job that so many polls could not get has been taken, most likely by another replica; if not, the sweep finds it. */
 const MAX_PASSES = 4;
 
@@ -49,12 +54,16 @@ export class Dispatcher {
   readonly #byMiner = new Map<string, Set<Waiter>>();
   readonly #pending: Pending[] = [];
   readonly #reports: boolean;
+  /** A thousand miners that poll at once, after a restart, must not look like a Postgres that does not answer. */
+  readonly #gate: Gate;
+  #entering = 0;
   #claims = 0;
   #stopped = false;
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
     this.#reports = deps.config.poolhub_url !== undefined;
+    this.#gate = new Gate(GATE_PLACES_PER_CONNECTION * deps.config.db_pool_max);
     deps.notices.on('waiting', (job) => this.announce(job));
   }
 
@@ -64,12 +73,22 @@ export class Dispatcher {
 
   /** Whether there is room for another poll. */
   get hasRoom(): boolean {
-    return !this.#stopped && this.#waiters.size < this.#deps.config.max_polls;
+    return !this.#stopped && this.#waiters.size + this.#entering < this.#deps.config.max_polls;
   }
 
   /** Claims a job for a miner now. */
   claim(minerId: string, offer: MinerOffer): Promise<ClaimedJob | undefined> {
-    return this.#deps.db.run((orm) => claimJob(orm, minerId, offer, this.#reports));
+    return this.#gate.run(() => this.#deps.db.run((orm) => claimJob(orm, minerId, offer, this.#reports)));
+  }
+
+  /** Notes that a miner polls. @returns undefined when it must register first */
+  async enter(minerId: string, sessionDigest: string | null): Promise<PollingMiner | undefined> {
+    this.#entering += 1;
+    try {
+      return await this.#gate.run(() => this.#deps.db.run((orm) => seen(orm, minerId, sessionDigest)));
+    } finally {
+      this.#entering -= 1;
+    }
   }
 
   /**

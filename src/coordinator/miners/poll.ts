@@ -4,7 +4,6 @@ import type { CoordinatorDeps } from '../deps.ts';
 import { announceWaiting, publishChange } from '../publish.ts';
 import { type ClaimedJob, putBack } from './claim.ts';
 import { offerOf } from './fit.ts';
-import { seen } from './store.ts';
 
 /** A miner must register before anything else, and again after another process has taken its id. */
 export function mustRegister(): AppError {
@@ -24,12 +23,12 @@ export async function poll(
   waitMs: number,
   signal: AbortSignal,
 ): Promise<ClaimedJob | undefined> {
-  const { db, dispatcher, metrics } = deps;
-  const miner = await db.run((orm) => seen(orm, minerId, sessionDigest));
+  const { dispatcher, metrics } = deps;
+  if (!dispatcher.hasRoom) throw unavailable('another poll');
+  const miner = await dispatcher.enter(minerId, sessionDigest);
   if (miner === undefined) throw mustRegister();
   if (miner.status !== 'ONLINE') return undefined;
   const offer = offerOf(miner.capabilities, miner.region);
-  if (waitMs > 0 && !dispatcher.hasRoom) throw unavailable('another poll');
   const claimed =
     waitMs > 0
       ? await dispatcher.wait(minerId, offer, waitMs, signal)
