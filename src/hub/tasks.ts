@@ -7,6 +7,7 @@ import type { TaskDefinition } from '../platform/queues.ts';
 import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
+import { REAP_BATCH } from './miners/store.ts';
 import { applyUnapplied } from './trust/feedback.ts';
 
 export interface TaskDeps extends SinkDeps {
@@ -44,7 +45,7 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       name: 'reap',
       queue: 'registry',
       payload: batchOf(1000),
-      scheduled: { batch: 200 },
+      scheduled: { batch: REAP_BATCH },
       everyMs: REAP_EVERY_MS,
       attempts: 1,
       backoff: RETRY,
