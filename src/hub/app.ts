@@ -7,6 +7,7 @@ import { HUB_SECURITY, openapiRoute } from '../platform/openapi.ts';
 import { createLimit, createMinerLimit } from '../platform/rate-limit.ts';
 import { VERSION } from '../platform/version.ts';
 import { adminRoutes } from './admin/routes.ts';
+import { billingRoutes } from './billing/routes.ts';
 import type { HubDeps, HubState } from './deps.ts';
 import type { Guards } from './guards.ts';
 import { healthRoutes } from './health-routes.ts';
@@ -34,6 +35,7 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   matchRoutes(app, deps, guards);
   trustRoutes(app, deps, guards);
   adminRoutes(app, deps, guards);
+  billingRoutes(app, deps, guards);
   healthRoutes(app, deps, state);
   openapiRoute(app, { title: 'Pool Hub', version: VERSION, description: DESCRIPTION }, HUB_SECURITY);
   docsPage(app, 'Pool Hub');

@@ -4,6 +4,7 @@ import { isPostgresUnavailable } from '../platform/db.ts';
 import { keys, shardPrefix } from '../platform/keys.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import type { TaskDefinition } from '../platform/queues.ts';
+import { billingTasks } from './billing/tasks.ts';
 import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
@@ -85,6 +86,7 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       keep: KEEP,
       run: ({ batch }) => withPostgres(deps, () => flushAll(deps, batch)),
     },
+    ...billingTasks(deps),
   ];
 }
 

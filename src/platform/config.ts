@@ -47,6 +47,12 @@ export function loadConfig(env: Variables = process.env): Config {
   if (parsed.output.STRATEGIES.balanced !== undefined) {
     problems.push({ name: 'STRATEGIES', why: 'may not hold balanced: set DEFAULT_WEIGHTS' });
   }
+  if (
+    parsed.output.COORDINATOR_BILLING_URL !== undefined &&
+    parsed.output.COORDINATOR_API_KEY === undefined
+  ) {
+    problems.push({ name: 'COORDINATOR_API_KEY', why: 'is required with COORDINATOR_BILLING_URL' });
+  }
   if (problems.length > 0) throw new ConfigError(problems);
   return frozen({ ...parsed.output, STRATEGIES: all });
 }

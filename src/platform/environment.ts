@@ -1,5 +1,17 @@
 import * as v from 'valibot';
-import { cidrs, decimal, hostPorts, list, oneOf, strategies, text, url, weights, whole } from './settings.ts';
+import {
+  cidrs,
+  decimal,
+  hostPorts,
+  list,
+  oneOf,
+  price,
+  strategies,
+  text,
+  url,
+  weights,
+  whole,
+} from './settings.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -181,6 +193,25 @@ export const environment = v.object({
     '1000000',
     whole(100, 100_000_000),
   ),
+
+  SLA_RETENTION_DAYS: setting(
+    'Days that service levels, resolved violations, alerts and capacity snapshots are kept',
+    '400',
+    whole(1, 36_500),
+  ),
+  COORDINATOR_BILLING_URL: optional(
+    'Base URL of the coordinator that bills usage; without one the records wait',
+    url(['http:', 'https:']),
+  ),
+  COORDINATOR_API_KEY: optional(
+    'Key by which the hub sends usage to the coordinator',
+    text(/^[\x21-\x7e]{1,256}$/, 'must have 1 to 256 characters and no blanks'),
+  ),
+  COORDINATOR_BILLING_TIMEOUT_MS: setting('Milliseconds it may take to answer', '5000', whole(10, 60_000)),
+  BILLING_SYNC_INTERVAL_HOURS: setting('Hours between syncs of usage', '1', decimal(0.0001, 168)),
+  BILLING_PRICE_GPU_HOURS: setting('USD for an hour of one GPU', '0.50', price()),
+  BILLING_PRICE_COMPUTE_HOURS: setting('USD for an hour of compute', '0.30', price()),
+  BILLING_PRICE_API_CALLS: setting('USD for an accepted job', '0.0001', price()),
 
   MAX_BODY_BYTES: setting('Bytes of a request body', '262144', whole(1024, 16_777_216)),
   WS_MAX_FRAME_BYTES: setting('Bytes of a WebSocket frame', '16384', whole(1024, 1_048_576)),

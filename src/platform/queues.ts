@@ -23,7 +23,7 @@ export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchem
  * `registry` holds what Redis alone needs; `durable` what writes to Postgres, one run at a time in the whole
  * fleet.
  */
-export type QueueName = 'registry' | 'durable';
+export type QueueName = 'registry' | 'durable' | 'billing';
 
 interface QueueSettings {
   /** Runs of this queue at once, over all workers. */
@@ -33,6 +33,7 @@ interface QueueSettings {
 const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
   registry: { globalConcurrency: 4 },
   durable: { globalConcurrency: 1 },
+  billing: { globalConcurrency: 1 },
 };
 
 export interface TaskRunner {

@@ -37,6 +37,11 @@ export function decimal(min: number, max: number) {
   );
 }
 
+/** A price, kept as the decimal text it is: as a number it might lose its last digits. */
+export function price() {
+  return text(/^\d{1,6}(\.\d{1,8})?$/, 'must be a decimal below 1000000, with at most 8 decimals');
+}
+
 /** Text which fits `pattern`; `why` says what the pattern wants. */
 export function text(pattern: RegExp, why: string) {
   return v.pipe(v.string(), v.regex(pattern, why));

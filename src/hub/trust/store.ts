@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { and, asc, eq, gt, inArray, lt, sql } from 'drizzle-orm';
 import { isUniqueViolation, type Orm } from '../../platform/db.ts';
 import { unavailable } from '../../platform/errors.ts';
+import type { PriceSettings } from '../billing/prices.ts';
+import { usageOf } from '../billing/usage.ts';
 import { miners } from '../miners/tables.ts';
 import { feedback } from './tables.ts';
 import {
@@ -62,13 +64,13 @@ export interface UnappliedFeedback {
 const COMMIT_ATTEMPTS = 50;
 const COMMIT_BACKOFF_MAX_MS = 20;
 
-export interface TrustSettings {
+export interface TrustSettings extends PriceSettings {
   readonly trust_half_life_days: number;
   readonly trust_transient_codes: readonly string[];
 }
 
 /**
- * Stores a feedback and steps its miner's trust, in one statement that takes effect only if no other feedback
+ * Stores a feedback and what was used, and steps its miner's trust, in one statement that takes effect only if no other feedback
  * of the miner came in between (else it is computed anew). So the feedback of a miner has one order (`seq`),
  * whichever replica takes it. A (job, miner, outcome) that is stored already changes nothing.
  * @throws AppError `unavailable` when others kept coming in between
@@ -163,8 +165,8 @@ function trustAfter(
 }
 
 /**
- * One statement for both tables: the row of the miner moves on from `seq - 1`, and only then is the feedback
- * stored; a feedback that is stored already breaks the unique index and undoes both.
+ * One statement for all tables: the row of the miner moves on from `seq - 1`, and only then are the feedback and its
+ * usage stored; a feedback that is stored already breaks the unique index and undoes all.
  * @returns undefined when the miner's `seq` has moved on
  */
 async function insertFeedback(
@@ -183,15 +185,17 @@ async function insertFeedback(
         trust_at = ${trustAt}::timestamptz, trust_seq = ${next.seq},
         observed_latency_ms = ${next.observedLatencyMs}, observed_latency_samples = ${next.observedSamples}
       where miner_id = ${row.minerId} and trust_seq = ${next.seq - 1}
-      returning miner_id
-    )
+      returning miner_id, tenant_id, gpu_count, addr
+    ), stored as (
     insert into ${feedback} (job_id, miner_id, outcome, latency_ms, fail_code, tokens_spent, reservation_id, seq,
       alpha_added, beta_added, half_life_days, created_at)
     select ${row.jobId}, miner_id, ${row.outcome}, ${row.latencyMs}::float8, ${row.failCode},
       ${row.tokensSpent}::numeric, ${row.reservationId}, ${next.seq}::int8, ${evidence.alphaAdded}::float8,
       ${evidence.betaAdded}::float8, ${settings.trust_half_life_days}::float8, ${at}::timestamptz
     from moved
-    returning id`);
+    returning id
+    ), used as (${usageOf(row, settings, sql`stored`, sql`moved`)})
+    select id from stored`);
   return rows[0] === undefined ? undefined : Number(rows[0].id);
 }
 

@@ -55,6 +55,7 @@ test('the OpenAPI document says of every call who may make it', async () => {
   const schemes: Record<Who, string[]> = {
     coordinator: ['CoordinatorSecret', 'Bearer'],
     admin: ['AdminKey', 'Bearer'],
+    either: ['CoordinatorSecret', 'Bearer', 'AdminKey'],
     miner: ['Bearer'],
     anybody: [],
   };
@@ -198,8 +199,10 @@ test('queries are checked like any other input', async () => {
 
 test('every call with everything in order is answered', async () => {
   const last = ['POST /v1/miners/logout', `DELETE /v1/miners/${MINER}`];
+  // These need a reservation, or a coordinator that bills.
+  const other = /reservations|billing\/(sync|invoice)/;
   for (const { method, path, who, body } of ENDPOINTS) {
-    if (last.includes(`${method} ${path}`) || path.includes('reservations')) continue;
+    if (last.includes(`${method} ${path}`) || other.test(path)) continue;
     const answer = await app.call(method, path, {
       headers: credentialsOf(who, token),
       ...(body === undefined ? {} : { body }),

@@ -1,6 +1,6 @@
 import { ADMIN, COORDINATOR, PROFILE } from './app.ts';
 
-export type Who = 'coordinator' | 'admin' | 'miner' | 'anybody';
+export type Who = 'coordinator' | 'admin' | 'either' | 'miner' | 'anybody';
 
 /** One call of the API with everything in order, so that a test can spoil one thing at a time. */
 export interface Endpoint {
@@ -16,6 +16,27 @@ export interface Endpoint {
 export const MINER = 'miner-of-the-table';
 const at = `/v1/miners/${MINER}`;
 const requirements = { min_vram_gb: 8, accel: ['cuda'], capabilities_any: ['stable-diffusion'] };
+
+const billing = (prefix: string): Endpoint[] => [
+  { method: 'GET', path: `${prefix}/usage`, who: 'either' },
+  {
+    method: 'POST',
+    path: `${prefix}/usage/record`,
+    who: 'either',
+    body: { tenant_id: 'tenant-1', resource_type: 'gpu_hours', quantity: '1.25' },
+  },
+  { method: 'POST', path: `${prefix}/sync`, who: 'either', body: { hours_back: 1 } },
+  {
+    method: 'POST',
+    path: `${prefix}/invoice/generate`,
+    who: 'either',
+    body: {
+      tenant_id: 'tenant-1',
+      period_start: '2026-01-01T00:00:00Z',
+      period_end: '2026-02-01T00:00:00Z',
+    },
+  },
+];
 
 /** Every call but those that watchers make; a test holds it against /openapi.json. */
 export const ENDPOINTS: readonly Endpoint[] = [
@@ -70,6 +91,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
     body: { price: '0.2' },
   },
   { method: 'DELETE', path: `${at}/price-override`, pattern: '/v1/miners/{id}/price-override', who: 'admin' },
+  ...billing('/sla/billing'),
+  ...billing('/v1/sla/billing'),
 ];
 
 /** Paths that anybody may ask, without a body. */
@@ -77,7 +100,7 @@ export const WATCHED = ['/v1/health', '/health', '/livez', '/readyz', '/v1/metri
 
 /** What proves the caller of an endpoint. */
 export function credentialsOf(who: Who, sessionToken: string): Record<string, string> {
-  if (who === 'coordinator') return COORDINATOR;
+  if (who === 'coordinator' || who === 'either') return COORDINATOR;
   if (who === 'admin') return ADMIN;
   return who === 'miner' ? { Authorization: `Bearer ${sessionToken}` } : {};
 }

@@ -13,7 +13,7 @@ export async function stateDigest(h: Harness): Promise<() => Promise<string>> {
   return async () => {
     const hash = createHash('sha256');
     for (const [key, value] of await dump(h.redis, h.prefix)) hash.update(key).update('\0').update(value);
-    for (const table of ['miners', 'miner_status', 'feedback', 'price_overrides']) {
+    for (const table of ['miners', 'miner_status', 'feedback', 'price_overrides', 'usage_records']) {
       const rows = await sql`select to_jsonb(t)::text as row from poolhub.${sql(table)} t order by 1`;
       for (const { row } of rows) hash.update(row);
     }
