@@ -3,6 +3,7 @@ import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { AppError, isConnectionError, unavailable } from './errors.ts';
+import type { Statement } from './statement.ts';
 
 /**
  * Drizzle without `transaction`: a statement is the unit of work here, and what must change together changes
@@ -29,6 +30,8 @@ export interface Database {
    * @throws AppError `unavailable` at once while Postgres is known to be away, or when the budget is spent
    */
   run<T>(work: (orm: Orm) => Promise<T>, budgetMs?: number): Promise<T>;
+  /** As `run`, for one statement that each connection parses and plans only once. @returns its rows */
+  query<R, V extends Record<string, unknown>>(statement: Statement<V>, values: V): Promise<R[]>;
   /** Whether Postgres answers within `timeoutMs`. */
   ping(timeoutMs: number): Promise<boolean>;
   /** Lets running statements finish for `timeoutMs`, then closes every connection. */
@@ -88,12 +91,22 @@ class PooledDatabase implements Database {
     this.#pool = this.#connect(settings.db_pool_max);
   }
 
-  async run<T>(work: (orm: Orm) => Promise<T>, budgetMs = this.#budgetMs): Promise<T> {
+  run<T>(work: (orm: Orm) => Promise<T>, budgetMs = this.#budgetMs): Promise<T> {
+    return this.#call(({ orm }) => work(orm), budgetMs);
+  }
+
+  query<R, V extends Record<string, unknown>>({ text, bind }: Statement<V>, values: V): Promise<R[]> {
+    const parameters = bind(values) as postgres.ParameterOrJSON<never>[];
+    const work = async ({ sql }: Pool) => [...(await sql.unsafe(text, parameters, { prepare: true }))] as R[];
+    return this.#call(work, this.#budgetMs);
+  }
+
+  async #call<T>(work: (pool: Pool) => Promise<T>, budgetMs: number): Promise<T> {
     if (this.#away || this.#closed) throw unavailable('Postgres');
     const pool = this.#pool;
     if (pool.calls.size >= this.#settings.db_pool_max * MAX_CALLS_PER_CONNECTION)
       throw unavailable('Postgres');
-    const running = work(pool.orm).finally(() => pool.calls.delete(running));
+    const running = work(pool).finally(() => pool.calls.delete(running));
     pool.calls.add(running);
     try {
       return await within(running, budgetMs);

@@ -11,6 +11,7 @@ import {
   IS_OPEN,
   needsOf,
   offerOf,
+  offerValues,
 } from '../../src/coordinator/miners/fit.ts';
 import { connectDatabase, type Database } from '../../src/platform/db.ts';
 import { harness } from '../support/harness.ts';
@@ -84,7 +85,9 @@ test('who is woken for a job is who may take it', { timeout: 60_000 }, async () 
       for (const [capability, where] of miners) {
         const offer = offerOf(capability, where);
         const rows = await db.run((orm) =>
-          orm.execute(sql`select 1 from coordinator.jobs where job_id = ${jobId} and ${fitsSql(offer)}`),
+          orm.execute(
+            sql`select 1 from coordinator.jobs where job_id = ${jobId} and ${fitsSql(offerValues(offer))}`,
+          ),
         );
         assert.equal(rows.length === 1, fits(needs, offer), JSON.stringify({ needs, offer }));
         if (rows.length === 1) agreed += 1;
@@ -142,8 +145,8 @@ test('beside finished jobs the queue is found by its index', { timeout: 300_000 
   await db.run(
     (orm) =>
       orm.execute(sql`
-      insert into coordinator.jobs (job_id, client_id, request_digest, state, payload, constraints, expires_at, finished_at, assigned_miner_id)
-      select md5(n::text), 'bulk', '', case when n % 50 = 0 then 'QUEUED' else 'COMPLETED' end, '{}', '{}', now() + interval '1 hour', now(), 'm' || n % 100 from generate_series(1, 100000) n`),
+      insert into coordinator.jobs (job_id, client_id, request_digest, state, payload, constraints, expires_at, finished_at, assigned_miner_id, slot)
+      select md5(n::text), 'bulk', '', case n % 50 when 0 then 'QUEUED' when 1 then 'RUNNING' else 'COMPLETED' end, '{}', '{}', now() + interval '1 hour', now(), 'm' || n % 100, case when n % 50 = 1 then n end from generate_series(1, 100000) n`),
     60_000,
   );
   await db.run((orm) => orm.execute(sql`analyze coordinator.jobs`), 60_000);
@@ -153,7 +156,7 @@ test('beside finished jobs the queue is found by its index', { timeout: 300_000 
   };
   const offer = offerOf({}, null);
   const queued = await plan(sql`select job_id from coordinator.jobs
-    where ${IS_OPEN} and ${fitsSql(offer)}
+    where ${IS_OPEN} and ${fitsSql(offerValues(offer))}
     order by requested_at, job_id limit 1 for update skip locked`);
   assert.match(queued, /idx_jobs_queued/);
   const due =

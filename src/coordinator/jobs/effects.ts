@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm';
+import { type Placeholder, type SQL, sql } from 'drizzle-orm';
 import { hubOutbox } from '../hub/tables.ts';
 import { jobOffers } from './tables.ts';
 
@@ -17,7 +17,7 @@ interface Report {
  * Writes reports into the outbox of the pool hub, in the statement that makes the change. One that is written already stays as it is.
  * @param enabled whether there is a hub to report to
  */
-export function report(enabled: boolean, { from, outcome, ...rest }: Report): SQL {
+export function report(enabled: boolean | Placeholder, { from, outcome, ...rest }: Report): SQL {
   const {
     reservationId = 'null::text',
     latencyMs = 'null::float8',

@@ -1,10 +1,18 @@
 import { sql } from 'drizzle-orm';
-import { isUniqueViolation, type Orm } from '../../platform/db.ts';
+import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
+import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
 import { change, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
-import { fitsSql, IS_OPEN, type MinerOffer } from './fit.ts';
+import {
+  fitsSql,
+  IS_OPEN,
+  type MinerOffer,
+  OFFER_PLACEHOLDERS,
+  type OfferValues,
+  offerValues,
+} from './fit.ts';
 import { coordinatorMiners as miners } from './tables.ts';
 
 /** A job that has just been assigned. */
@@ -31,31 +39,9 @@ type ClaimedRow = ViewRow & {
 /** Polls of one miner at the same moment may reach for the same place; as many can lose in a row as there are polls. */
 const CLAIM_ATTEMPTS = 5;
 
-/**
- * Gives a miner a job, in one statement: the oldest of those offered to it, else the oldest open one that it fits. Rows that
- * others are reaching for are skipped, so no job is given twice and nobody waits. The job holds a place of the miner
- * (`slot`), unique while it runs, so the miner never has more than its concurrency.
- * @param reports whether there is a pool hub that is told
- * @returns undefined when there is nothing for this miner, it is full, or it is not online
- */
-export async function claimJob(
-  orm: Orm,
-  minerId: string,
-  offer: MinerOffer,
-  reports: boolean,
-): Promise<ClaimedJob | undefined> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      const [row] = await orm.execute<ClaimedRow>(claim(minerId, offer, reports));
-      return row === undefined ? undefined : claimedJob(row);
-    } catch (error) {
-      if (!isUniqueViolation(error) || attempt === CLAIM_ATTEMPTS) throw error;
-    }
-  }
-}
+const minerId = sql`${sql.placeholder('minerId')}::text`;
 
-function claim(minerId: string, offer: MinerOffer, reports: boolean) {
-  return sql`
+const claim = statement<{ minerId: string; reports: boolean } & OfferValues>(sql`
     with place as materialized (
       select s.slot from ${miners} m, generate_series(1, m.concurrency) s (slot)
       where m.miner_id = ${minerId} and m.status = 'ONLINE'
@@ -68,7 +54,7 @@ function claim(minerId: string, offer: MinerOffer, reports: boolean) {
       order by j.requested_at, j.job_id limit 1 for update of j skip locked
     ), open as materialized (
       select job_id from ${jobs}
-      where ${IS_OPEN} and ${fitsSql(offer)}
+      where ${IS_OPEN} and ${fitsSql(OFFER_PLACEHOLDERS)}
         and exists (select from place) and not exists (select from offered)
       order by requested_at, job_id limit 1 for update skip locked
     ), claimed as (
@@ -84,7 +70,7 @@ function claim(minerId: string, offer: MinerOffer, reports: boolean) {
       returning o.job_id, o.miner_id, o.reservation_id
     ), seen as (
       update ${miners} set last_seen_at = now() where miner_id in (select miner_id from claimed)
-    ), reported as (${report(reports, {
+    ), reported as (${report(sql.placeholder('reports'), {
       from: 'claimed',
       outcome: 'accepted',
       reservationId:
@@ -92,7 +78,30 @@ function claim(minerId: string, offer: MinerOffer, reports: boolean) {
     })})
     select c.*, (select array_to_json(array_agg(f.reservation_id)) from freed f
       where f.miner_id <> c.miner_id and f.reservation_id is not null) as freed
-    from claimed c`;
+    from claimed c`);
+
+/**
+ * Gives a miner a job, in one statement: the oldest of those offered to it, else the oldest open one that it fits. Rows that
+ * others are reaching for are skipped, so no job is given twice and nobody waits. The job holds a place of the miner
+ * (`slot`), unique while it runs, so the miner never has more than its concurrency.
+ * @param reports whether there is a pool hub that is told
+ * @returns undefined when there is nothing for this miner, it is full, or it is not online
+ */
+export async function claimJob(
+  db: Pick<Database, 'query'>,
+  minerId: string,
+  offer: MinerOffer,
+  reports: boolean,
+): Promise<ClaimedJob | undefined> {
+  const values = { minerId, reports, ...offerValues(offer) };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const [row] = await db.query<ClaimedRow, typeof values>(claim, values);
+      return row === undefined ? undefined : claimedJob(row);
+    } catch (error) {
+      if (!isUniqueViolation(error) || attempt === CLAIM_ATTEMPTS) throw error;
+    }
+  }
 }
 
 /**

@@ -78,7 +78,7 @@ export class Dispatcher {
 
   /** Claims a job for a miner now. */
   claim(minerId: string, offer: MinerOffer): Promise<ClaimedJob | undefined> {
-    return this.#gate.run(() => this.#deps.db.run((orm) => claimJob(orm, minerId, offer, this.#reports)));
+    return this.#gate.run(() => claimJob(this.#deps.db, minerId, offer, this.#reports));
   }
 
   /** Notes that a miner polls. @returns undefined when it must register first */

@@ -99,16 +99,54 @@ export function fits(needs: JobNeeds, offer: MinerOffer): boolean {
  */
 export const IS_OPEN = sql.raw("state = 'QUEUED' and open_at <= now() and expires_at + interval '0' > now()");
 
+/** An offer as the parameters of a statement; lists are JSON. */
+export interface OfferValues extends Record<string, unknown> {
+  readonly gpus: string;
+  readonly vramMb: number;
+  readonly cuda: number;
+  readonly models: string;
+  readonly region: string | null;
+  readonly price: string | null;
+}
+
+export function offerValues(offer: MinerOffer): OfferValues {
+  return {
+    gpus: JSON.stringify(offer.gpus),
+    vramMb: Math.floor(offer.vram_mb),
+    cuda: offer.cuda,
+    models: JSON.stringify(offer.models),
+    region: offer.region,
+    price: offer.price,
+  };
+}
+
+/** In place of the values of an offer, in a statement that is built once. */
+export const OFFER_PLACEHOLDERS: Record<keyof OfferValues, unknown> = {
+  gpus: sql.placeholder('gpus'),
+  vramMb: sql.placeholder('vramMb'),
+  cuda: sql.placeholder('cuda'),
+  models: sql.placeholder('models'),
+  region: sql.placeholder('region'),
+  price: sql.placeholder('price'),
+};
+
 /** `fits` as a condition on a row of `jobs`. */
-export function fitsSql(offer: MinerOffer): SQL {
-  return sql`(${jobs.needGpu} is null or ${jobs.needGpu} in (select jsonb_array_elements_text(${JSON.stringify(offer.gpus)}::jsonb)))
-    and (${jobs.needCuda} is null or ${jobs.needCuda} <= ${offer.cuda}::int)
-    and (${jobs.needVramMb} is null or ${jobs.needVramMb} <= ${Math.floor(offer.vram_mb)}::int)
+export function fitsSql({
+  gpus,
+  vramMb,
+  cuda,
+  models,
+  region,
+  price,
+}: Record<keyof OfferValues, unknown>): SQL {
+  return sql`(${jobs.needGpu} is null or ${jobs.needGpu} in (select jsonb_array_elements_text(${gpus}::jsonb)))
+    and (${jobs.needCuda} is null or ${jobs.needCuda} <= ${cuda}::int)
+    and (${jobs.needVramMb} is null or ${jobs.needVramMb} <= ${vramMb}::int)
     and (${jobs.needModels} is null
-      or ${jobs.needModels} && array(select jsonb_array_elements_text(${JSON.stringify(offer.models)}::jsonb)))
-    and (${jobs.needRegion} is null or ${offer.region}::text = ${jobs.needRegion}
-      or starts_with(${offer.region}::text, ${jobs.needRegion} || '-'))
-    and (${jobs.needMaxPrice} is null or ${offer.price}::numeric <= ${jobs.needMaxPrice})`;
+      or ${jobs.needModels} && array(select jsonb_array_elements_text(${models}::jsonb)))
+    and (${jobs.needRegion} is null or ${region}::text = ${jobs.needRegion}
+      or starts_with(${region}::text, ${jobs.needRegion} || '-'))
+    and (${jobs.needMaxPrice} is null or ${price}::numeric <= ${jobs.needMaxPrice})`;
 }
 
 /**
