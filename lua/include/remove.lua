@@ -1,5 +1,6 @@
 -- Taking a miner out of the registry: hash, terms, slot, lease, commands. Its reservations end by their own expiry.
 local JOURNAL = P .. 'journal'
+local KEEP_UPTIME_MS = 2 * 86400000
 
 local function journal_full()
   return redis.call('XLEN', JOURNAL) >= C.journal_max
@@ -20,6 +21,16 @@ local function stored_profile(id)
   }
 end
 
+-- Keeps the online time of a miner that leaves, added to that of its earlier times in the registry: without this,
+-- whoever comes and goes between two collections would seem to have been away all the time.
+local function keep_uptime(miner, now)
+  local seen, lease_until = tonumber(miner.last_seen_ms), tonumber(miner.lease_until_ms)
+  local uptime = number_or(miner.uptime_ms, 0) + math.max(0, math.min(now, lease_until) - seen)
+  local key = P .. 'uptime:' .. miner.id
+  redis.call('INCRBY', key, string.format('%.0f', uptime))
+  redis.call('PEXPIRE', key, KEEP_UPTIME_MS)
+end
+
 local function remove_miner(miner, now, reason)
   local slot = miner.slot
   move_static(slot, static_terms(stored_profile(miner.id)), {})
@@ -31,6 +42,7 @@ local function remove_miner(miner, now, reason)
   redis.call('ZREM', P .. 'leases', miner.id)
   redis.call('ZREM', P .. 'overrides', miner.id)
   redis.call('SREM', P .. 'changed', miner.id)
+  keep_uptime(miner, now)
   redis.call('DEL', miner_key(miner.id), P .. 'commands:' .. miner.id)
   redis.call('RPUSH', P .. 'slots:free', slot)
   if journal_full() then

@@ -26,7 +26,10 @@ local stats = P .. 'stats'
 local seen = tonumber(redis.call('HGET', stats, 'hub_seen_ms') or now)
 redis.call('HSET', stats, 'hub_seen_ms', text_of(now))
 local silence = now - seen
-if silence > C.session_ttl_ms then redis.call('HSET', stats, 'hold_until_ms', text_of(now + C.grace_ms)) end
+if silence > C.session_ttl_ms then
+  redis.call('HSET', stats, 'hold_until_ms', text_of(now + C.grace_ms))
+  redis.call('HINCRBY', stats, 'outage_ms', silence) -- service levels are not counted then (include/outage.lua)
+end
 step_due(now, limit)
 if silence > C.session_ttl_ms then return { 'outage', text_of(silence) } end
 return { 'ok' }

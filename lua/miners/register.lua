@@ -24,6 +24,7 @@ RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (
 --- @include "lease"
 --- @include "remove"
 --- @include "slot"
+--- @include "outage"
 
 local clock, miner_id, key_digest, session_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local channel, profile_json, profile_digest, durable_json = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -54,7 +55,8 @@ if created then
   miner.observed_latency_ms, miner.observed_samples, miner.self_latency_ms = '', '0', ''
   miner.latency_norm_at_ms, miner.session = '', ''
   local registration = string.sub(session_digest, 1, 16)
-  redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'registration', registration, 'alpha', '2', 'beta', '2', 'trust_seq', '0')
+  redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'registered_outage_ms', text_of(outage_so_far(now)),
+    'registration', registration, 'alpha', '2', 'beta', '2', 'trust_seq', '0')
   move_static(miner.slot, {}, new_terms)
 else
   if changed then move_static(miner.slot, static_terms(stored_profile(miner_id)), new_terms) end

@@ -22,7 +22,7 @@ const SCHEDULE_CHECK_MS = 15_000;
 const SCRAPE_TIMEOUT_MS = 2_000;
 
 /**
- * Starts the background work of the hub: reaper, journal drain, unapplied feedback, status flush. Any number
+ * Starts the background work of the hub: the catalogue in hub/tasks.ts. Any number
  * of workers share it. Postgres may be away at the start; Redis must answer.
  * @throws Error when Redis does not answer, or WORKER_PORT cannot be listened on
  */
@@ -39,7 +39,7 @@ export async function startWorker(
   try {
     await whenReady(opened.redis, REDIS_START_TIMEOUT_MS);
     const deps = { ...opened, migrated: untilDone(() => migrateDatabase(config.db_dsn)) };
-    const runner = await startTasks(hubTasks(deps), queueRedis, config.redis_prefix, log);
+    const runner = await startTasks(hubTasks(deps), queueRedis, config.redis_prefix, log, deps.metrics);
     closers.push(() => stopRunner(runner, config.shutdown_timeout_sec * 500, log));
     closers.push(watchSchedules(runner, queueRedis, log));
     if (config.worker_port === undefined) return { url: undefined, stop };

@@ -4,6 +4,7 @@ import { createPermit } from '../platform/auth.ts';
 import { docsPage } from '../platform/docs-page.ts';
 import { createHttpApp } from '../platform/http.ts';
 import { HUB_SECURITY, openapiRoute } from '../platform/openapi.ts';
+import { lazyQueues } from '../platform/queues.ts';
 import { createLimit, createMinerLimit } from '../platform/rate-limit.ts';
 import { VERSION } from '../platform/version.ts';
 import { adminRoutes } from './admin/routes.ts';
@@ -13,6 +14,7 @@ import type { Guards } from './guards.ts';
 import { healthRoutes } from './health-routes.ts';
 import { matchRoutes } from './matching/routes.ts';
 import { minerRoutes } from './miners/routes.ts';
+import { slaRoutes } from './sla/routes.ts';
 import { trustRoutes } from './trust/routes.ts';
 
 /** OpenAPI has no words for WebSocket, so the socket is told here. */
@@ -31,10 +33,12 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
     limit: createLimit(deps),
     limitMiner: createMinerLimit(deps),
   };
+  const queues = lazyQueues(deps.redis, config.redis_prefix, log);
   minerRoutes(app, deps, guards);
   matchRoutes(app, deps, guards);
   trustRoutes(app, deps, guards);
   adminRoutes(app, deps, guards);
+  slaRoutes(app, deps, guards, queues);
   billingRoutes(app, deps, guards);
   healthRoutes(app, deps, state);
   openapiRoute(app, { title: 'Pool Hub', version: VERSION, description: DESCRIPTION }, HUB_SECURITY);

@@ -1,14 +1,15 @@
 import * as v from 'valibot';
 import type { Config } from '../platform/config.ts';
-import { isPostgresUnavailable } from '../platform/db.ts';
 import { keys, shardPrefix } from '../platform/keys.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import type { TaskDefinition } from '../platform/queues.ts';
 import { billingTasks } from './billing/tasks.ts';
+import { KEEP, RETRY, withPostgres } from './durable-task.ts';
 import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
 import { REAP_BATCH } from './miners/store.ts';
+import { slaTasks } from './sla/tasks.ts';
 import { applyUnapplied } from './trust/feedback.ts';
 
 export interface TaskDeps extends SinkDeps {
@@ -27,10 +28,6 @@ const DRAIN_EVERY_MS = 500;
 const DRAIN_BUDGET_MS = 2_000;
 const APPLY_EVERY_MS = 5_000;
 const FLUSH_BUDGET_MS = 5_000;
-const POSTGRES_PING_MS = 1_000;
-
-const RETRY = { type: 'exponential', delay: 500, jitter: 0.5 } as const;
-const KEEP = { completed: 20, failed: 200 } as const;
 
 const batchOf = (max: number) =>
   v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)) });
@@ -86,6 +83,7 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       keep: KEEP,
       run: ({ batch }) => withPostgres(deps, () => flushAll(deps, batch)),
     },
+    ...slaTasks(deps),
     ...billingTasks(deps),
   ];
 }
@@ -137,21 +135,6 @@ async function flushAll(deps: TaskDeps, batch: number): Promise<{ written: numbe
     total.written += await flushStatus(flush, shard, batch, FLUSH_BUDGET_MS);
   });
   return total;
-}
-
-/**
- * An outage of Postgres is no failure of the task: the work waits in Redis, and the next run goes on with it.
- */
-async function withPostgres<T>(deps: TaskDeps, work: () => Promise<T>): Promise<T | { waiting: 'postgres' }> {
-  if (!(await deps.db.ping(POSTGRES_PING_MS))) return { waiting: 'postgres' };
-  try {
-    await deps.migrated();
-    return await work();
-  } catch (error) {
-    if (!isPostgresUnavailable(error)) throw error;
-    deps.log.warn({ err: error }, 'Postgres went away during a task, the next run goes on');
-    return { waiting: 'postgres' };
-  }
 }
 
 async function journalLengths(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'config'>): Promise<number[]> {

@@ -194,11 +194,45 @@ export const environment = v.object({
     whole(100, 100_000_000),
   ),
 
+  SLA_UPTIME_THRESHOLD: setting('Percent of the time that a miner must be online', '95.0', decimal(0, 100)),
+  SLA_RESPONSE_TIME_THRESHOLD: setting(
+    'Milliseconds that a job may take on average',
+    '1000.0',
+    decimal(1, 86_400_000),
+  ),
+  SLA_COMPLETION_RATE_THRESHOLD: setting(
+    'Percent of its jobs that a miner must complete',
+    '90.0',
+    decimal(0, 100),
+  ),
+  SLA_CAPACITY_THRESHOLD: setting(
+    'Percent of the places in the pool that must be online',
+    '80.0',
+    decimal(0, 100),
+  ),
+  SLA_COLLECTION_INTERVAL_SECONDS: setting(
+    'Seconds between measurements of the service levels',
+    '300',
+    whole(1, 86_400),
+  ),
+  SLA_WINDOW_SEC: setting(
+    'Seconds in a row of the service levels; miners are judged by the current row and the one before',
+    '3600',
+    whole(1, 86_400),
+  ),
+  SLA_ROLLUP_DAYS: setting('Days after which the rows of a day become one', '7', whole(1, 3650)),
   SLA_RETENTION_DAYS: setting(
     'Days that service levels, resolved violations, alerts and capacity snapshots are kept',
     '400',
     whole(1, 36_500),
   ),
+  CAPACITY_FORECAST_HOURS: setting('Hours that a forecast looks ahead when not asked', '168', whole(1, 720)),
+  CAPACITY_ALERT_THRESHOLD_PCT: setting(
+    'Percent of the online places in use from which on an alert is given',
+    '80.0',
+    decimal(1, 100),
+  ),
+
   COORDINATOR_BILLING_URL: optional(
     'Base URL of the coordinator that bills usage; without one the records wait',
     url(['http:', 'https:']),

@@ -75,6 +75,26 @@ export function createMetrics(options: { process: boolean } = { process: true })
       'type',
     ]),
     journalDead: counter('poolhub_journal_dead_total', 'Journal entries put aside as unreadable', ['type']),
+    ...taskMetrics(registry),
+  };
+}
+
+/** What the worker counts beside the rest. */
+function taskMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    webhookDeliveries: new Counter({
+      name: 'poolhub_webhook_deliveries_total',
+      help: 'Attempts to deliver an alert, by result: sent, retried, given_up',
+      labelNames: ['result'],
+      registers,
+    }),
+    tasksFailed: new Counter({
+      name: 'poolhub_tasks_failed_total',
+      help: 'Runs of tasks that failed, by queue and task',
+      labelNames: ['queue', 'task'],
+      registers,
+    }),
     tasks: new Gauge({
       name: 'poolhub_tasks',
       help: 'Tasks of the worker queues, by state',

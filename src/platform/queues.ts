@@ -1,6 +1,7 @@
-import { type Job, Queue, Worker } from 'bullmq';
+import { type Job, Queue, type QueueOptions, Worker } from 'bullmq';
 import * as v from 'valibot';
 import type { Logger } from './logger.ts';
+import type { Metrics } from './metrics.ts';
 import type { RedisClient } from './redis.ts';
 
 /** One entry of the task catalogue: what runs, how often, and what happens when it fails. */
@@ -20,10 +21,10 @@ export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchem
 }
 
 /**
- * `registry` holds what Redis alone needs; `durable` what writes to Postgres, one run at a time in the whole
- * fleet.
+ * `registry` holds what Redis alone needs; `durable` what writes to Postgres; `sla` what takes a minute; `alerts` what
+ * waits for strangers. But for the first, one run at a time in the whole fleet.
  */
-export type QueueName = 'registry' | 'durable' | 'billing';
+export type QueueName = 'registry' | 'durable' | 'sla' | 'alerts' | 'billing';
 
 interface QueueSettings {
   /** Runs of this queue at once, over all workers. */
@@ -33,6 +34,8 @@ interface QueueSettings {
 const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
   registry: { globalConcurrency: 4 },
   durable: { globalConcurrency: 1 },
+  sla: { globalConcurrency: 1 },
+  alerts: { globalConcurrency: 1 },
   billing: { globalConcurrency: 1 },
 };
 
@@ -76,28 +79,50 @@ export async function startTasks(
   connection: RedisClient,
   prefix: string,
   log: Logger,
+  metrics: Pick<Metrics, 'tasksFailed'>,
 ): Promise<TaskRunner> {
   const names = [...new Set(tasks.map((task) => task.queue))];
-  const options = { connection, prefix: queuePrefix(prefix) };
-  const queues = new Map<QueueName, Queue>();
-  for (const name of names) {
-    const queue = new Queue(name, { ...options, streams: { events: { maxLen: EVENTS_KEPT } } });
-    queue.on('error', (error) => log.warn({ err: error, queue: name }, 'queue connection'));
-    queues.set(name, queue);
-  }
-  const runner = new BullTaskRunner(tasks, queues, log);
+  const options = { connection, prefix: queuePrefix(prefix), streams: { events: { maxLen: EVENTS_KEPT } } };
+  const queues = new Map(names.map((name) => [name, openQueue(name, options, log)]));
+  const runner = new BullTaskRunner(tasks, queues, log, metrics);
   await runner.ensureSchedules();
   for (const name of names) runner.work(name, options);
   return runner;
+}
+
+export type Queues = Readonly<Record<QueueName, Queue>>;
+
+/** All queues, to look into and to add to; nothing runs here. Opened at the first call. */
+export function lazyQueues(connection: RedisClient, prefix: string, log: Logger): () => Queues {
+  const names = Object.keys(QUEUES) as QueueName[];
+  const options = { connection, prefix: queuePrefix(prefix), skipMetasUpdate: true };
+  let opened: Queues | undefined;
+  return () => {
+    opened ??= Object.fromEntries(names.map((name) => [name, openQueue(name, options, log)])) as Queues;
+    return opened;
+  };
+}
+
+function openQueue(name: QueueName, options: QueueOptions, log: Logger): Queue {
+  const queue = new Queue(name, options);
+  queue.on('error', (error) => log.warn({ err: error, queue: name }, 'queue connection'));
+  return queue;
 }
 
 class BullTaskRunner implements TaskRunner {
   readonly #tasks: readonly TaskDefinition[];
   readonly #queues: ReadonlyMap<QueueName, Queue>;
   readonly #log: Logger;
+  readonly #metrics: Pick<Metrics, 'tasksFailed'>;
   readonly #workers: Worker[] = [];
 
-  constructor(tasks: readonly TaskDefinition[], queues: ReadonlyMap<QueueName, Queue>, log: Logger) {
+  constructor(
+    tasks: readonly TaskDefinition[],
+    queues: ReadonlyMap<QueueName, Queue>,
+    log: Logger,
+    metrics: Pick<Metrics, 'tasksFailed'>,
+  ) {
+    this.#metrics = metrics;
     this.#tasks = tasks;
     this.#queues = queues;
     this.#log = log;
@@ -113,6 +138,8 @@ class BullTaskRunner implements TaskRunner {
     });
     worker.on('error', (error) => this.#log.warn({ err: error, queue: name }, 'worker connection'));
     worker.on('failed', (job, error) => {
+      const known = this.#tasks.some((task) => task.name === job?.name);
+      this.#metrics.tasksFailed.inc({ queue: name, task: known ? (job?.name ?? 'unknown') : 'unknown' });
       this.#log.error(
         { err: error, queue: name, task: job?.name, attempt: job?.attemptsMade },
         'task failed',

@@ -17,6 +17,24 @@ export const MINER = 'miner-of-the-table';
 const at = `/v1/miners/${MINER}`;
 const requirements = { min_vram_gb: 8, accel: ['cuda'], capabilities_any: ['stable-diffusion'] };
 
+/** Calls that stand under two paths. */
+const levels = (prefix: string): Endpoint[] => [
+  { method: 'GET', path: `${prefix}/metrics/${MINER}`, pattern: `${prefix}/metrics/{id}`, who: 'either' },
+  { method: 'GET', path: `${prefix}/metrics`, who: 'either' },
+  { method: 'POST', path: `${prefix}/metrics/collect`, who: 'either' },
+  { method: 'GET', path: `${prefix}/violations`, who: 'either' },
+  { method: 'GET', path: `${prefix}/status`, who: 'either' },
+  { method: 'GET', path: `${prefix}/capacity/snapshots`, who: 'either' },
+  { method: 'GET', path: `${prefix}/capacity/forecast`, who: 'either' },
+  { method: 'GET', path: `${prefix}/capacity/recommendations`, who: 'either' },
+  {
+    method: 'POST',
+    path: `${prefix}/capacity/alerts/configure`,
+    who: 'either',
+    body: { threshold_pct: 90, webhooks: [] },
+  },
+];
+
 const billing = (prefix: string): Endpoint[] => [
   { method: 'GET', path: `${prefix}/usage`, who: 'either' },
   {
@@ -91,6 +109,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
     body: { price: '0.2' },
   },
   { method: 'DELETE', path: `${at}/price-override`, pattern: '/v1/miners/{id}/price-override', who: 'admin' },
+  ...levels('/sla'),
+  ...levels('/v1/sla'),
   ...billing('/sla/billing'),
   ...billing('/v1/sla/billing'),
 ];

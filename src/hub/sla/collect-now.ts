@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Queue } from 'bullmq';
+import { AppError } from '../../platform/errors.ts';
+import type { CollectionResult } from './collector.ts';
+
+/** Name of the task that measures service levels. */
+export const COLLECT_TASK = 'sla-collect';
+
+export type CollectAnswer =
+  | { status: 'done'; result: CollectionResult }
+  /** No worker has finished it in time, or none is there yet. */
+  | { status: 'waiting'; taskId: string };
+
+const WAIT_MS = 10_000;
+const POLL_MS = 50;
+const KEEP_SEC = 3_600;
+
+/** Asks the workers for a collection now. One that waits already serves everybody who asks. */
+export async function collectNow(queue: Queue): Promise<CollectAnswer> {
+  const [waiting] = (await queue.getWaiting(0, 0)).filter((task) => task.data.on_demand === true);
+  const task =
+    waiting ??
+    (await queue.add(
+      COLLECT_TASK,
+      { on_demand: true },
+      { removeOnComplete: { age: KEEP_SEC, count: 20 }, removeOnFail: { count: 200 } },
+    ));
+  const taskId = String(task.id);
+  const deadline = performance.now() + ((await queue.getWorkersCount()) > 0 ? WAIT_MS : 0);
+  for (;;) {
+    const state = await queue.getJobState(taskId);
+    if (state === 'completed') return answerOf(await queue.getJob(taskId), taskId);
+    if (state === 'failed')
+      throw new AppError('unavailable', 'the collection failed', { retry_after_sec: 5 });
+    if (performance.now() >= deadline) return { status: 'waiting', taskId };
+    await sleep(POLL_MS);
+  }
+}
+
+/** A run that found Postgres away ends without counts: the next one measures. */
+function answerOf(task: { returnvalue: unknown } | undefined, taskId: string): CollectAnswer {
+  const value = task?.returnvalue as CollectionResult | { waiting: string } | undefined;
+  return value !== undefined && 'collected_at' in value
+    ? { status: 'done', result: value }
+    : { status: 'waiting', taskId };
+}

@@ -1,0 +1,43 @@
+import { asc, inArray, not } from 'drizzle-orm';
+import type { Database } from '../../platform/db.ts';
+import { eventsChannel } from '../../platform/keys.ts';
+import type { RedisClient } from '../../platform/redis.ts';
+import type { Scripts } from '../../platform/scripts.ts';
+import { slaAlerts } from './tables.ts';
+
+/** An alert as watchers get it, over /v1/events and by webhook. */
+export interface Alert {
+  /** Counts up; a watcher asks for what came after the last it has seen. */
+  readonly id: number;
+  /** `violation.opened`, `capacity.resolved`, ... */
+  readonly type: string;
+  readonly created_at: string;
+  readonly data: Record<string, unknown>;
+}
+
+interface PublishDeps {
+  readonly db: Database;
+  readonly redis: RedisClient;
+  readonly scripts: Scripts;
+}
+
+/**
+ * Tells every hub of the alerts that it has not been told of, oldest first, at most `limit`. After a crash in between
+ * an alert is told twice: watchers know it by its id.
+ */
+export async function publishAlerts({ db, redis, scripts }: PublishDeps, limit: number): Promise<number> {
+  const rows = await db.run((orm) =>
+    orm.select().from(slaAlerts).where(not(slaAlerts.published)).orderBy(asc(slaAlerts.id)).limit(limit),
+  );
+  if (rows.length === 0) return 0;
+  const channel = eventsChannel(scripts.prefix);
+  for (const row of rows) await redis.publish(channel, JSON.stringify(alertOf(row)));
+  const ids = rows.map((row) => row.id);
+  await db.run((orm) => orm.update(slaAlerts).set({ published: true }).where(inArray(slaAlerts.id, ids)));
+  return rows.length;
+}
+
+/** The form of an alert on the wire. */
+export function alertOf({ id, type, createdAt, data }: typeof slaAlerts.$inferSelect): Alert {
+  return { id, type, created_at: createdAt.toISOString(), data };
+}

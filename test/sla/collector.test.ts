@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { eq } from 'drizzle-orm';
+import { capacitySnapshots, slaMetrics } from '../../src/hub/sla/tables.ts';
+import { harness } from '../support/harness.ts';
+import { openWorld, type World } from './world.ts';
+
+const h = await harness();
+
+/** What all rows of a miner add up to. */
+async function totals(world: World, minerId: string) {
+  const rows = await world.deps.db.run((orm) =>
+    orm.select().from(slaMetrics).where(eq(slaMetrics.minerId, minerId)),
+  );
+  const sum = (part: 'onlineMs' | 'expectedMs' | 'completed' | 'failed') =>
+    rows.reduce((total, row) => total + row[part], 0);
+  return {
+    online: sum('onlineMs'),
+    expected: sum('expectedMs'),
+    completed: sum('completed'),
+    failed: sum('failed'),
+  };
+}
+
+test('online time is exact, however often and when it is collected, and through lives in the registry', async () => {
+  const world = await openWorld(h, { SESSION_TTL_SEC: '60', HEARTBEAT_GRACE_SEC: '60' });
+  const steady = await world.register();
+  const flapping = await world.register();
+  let lives = 1;
+  await world.run(1200, async (at) => {
+    await world.beat(steady);
+    // Comes for a moment, is online for its lease of 60 s, then gone; back after 300 s.
+    if (at % 300 === 0) {
+      await world.register(flapping);
+      lives += 1;
+    }
+    if ([20, 40, 500, 520, 1040].includes(at)) await world.collect();
+  });
+  await world.collect();
+  assert.deepEqual(await totals(world, steady), {
+    online: 1_200_000,
+    expected: 1_200_000,
+    completed: 0,
+    failed: 0,
+  });
+  // The last life has just begun.
+  assert.deepEqual(await totals(world, flapping), {
+    online: (lives - 1) * 60_000,
+    expected: 1_200_000,
+    completed: 0,
+    failed: 0,
+  });
+});
+
+test('an outage of all hubs counts against nobody', async () => {
+  const world = await openWorld(h, { SESSION_TTL_SEC: '60' });
+  const miner = await world.register();
+  const each = () => world.beat(miner);
+  await world.run(300, each);
+  world.away(200);
+  await world.collect();
+  world.away(200);
+  await world.run(300, each);
+  await world.collect();
+  const { online, expected } = await totals(world, miner);
+  assert.ok(online / expected > 0.95 && expected <= 640_000, `${online} of ${expected}`);
+});
+
+test('collections at the same time, and one that starts again, count everything once', async () => {
+  const world = await openWorld(h);
+  const miner = await world.register();
+  await world.run(100, () => world.beat(miner));
+  await world.job(miner, 'completed', 100);
+  await world.job(miner, 'failed');
+  await Promise.all([world.collect(), world.collect(), world.collect()]);
+  await world.run(100, () => world.beat(miner));
+  await world.collect();
+  assert.deepEqual(await totals(world, miner), {
+    online: 200_000,
+    expected: 200_000,
+    completed: 1,
+    failed: 1,
+  });
+});
+
+test('a scheduled collection runs once per interval, whoever asks', async () => {
+  const world = await openWorld(h, { SLA_COLLECTION_INTERVAL_SECONDS: '300' });
+  await world.register();
+  world.away(300 - ((world.nowMs() / 1000) % 300));
+  const before = await world.deps.db.run((orm) => orm.select().from(capacitySnapshots));
+  const first = await world.collect(false);
+  world.away(100);
+  assert.deepEqual(await world.collect(false), first);
+  const after = await world.deps.db.run((orm) => orm.select().from(capacitySnapshots));
+  assert.equal(after.length, before.length + 1);
+});
+
+test('what was not measured is absent', async () => {
+  const world = await openWorld(h);
+  const miner = await world.register();
+  world.away(10);
+  await world.collect();
+  assert.deepEqual(await world.levels(miner), { uptime: 100 });
+});

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { and, eq } from 'drizzle-orm';
+import { slaAlerts, slaViolations } from '../../src/hub/sla/tables.ts';
+import { harness } from '../support/harness.ts';
+import { openWorld } from './world.ts';
+
+const h = await harness();
+
+test('miners that misbehave are in exactly the violations they earned, until they behave', async () => {
+  const world = await openWorld(h, { SESSION_TTL_SEC: '60', HEARTBEAT_GRACE_SEC: '120' });
+  const good = await Promise.all(Array.from({ length: 7 }, () => world.register()));
+  const [flaps, slow, fails] = await Promise.all([world.register(), world.register(), world.register()]);
+  let behave = false;
+  const live = async (at: number) => {
+    for (const miner of [...good, slow, fails]) await world.beat(miner);
+    if (behave || at % 160 === 0) await world.register(flaps);
+    if (at % 100 !== 0) return;
+    const n = at / 100;
+    for (const miner of [...good, flaps]) await world.job(miner, 'completed', 200);
+    await world.job(slow, 'completed', behave ? 200 : 2500);
+    if (!behave && n % 3 === 0) await world.job(fails, 'failed');
+    else await world.job(fails, 'completed', 200);
+    if (at % 300 === 0) await world.collect();
+  };
+  await world.run(1800, live);
+  const expected = [`${flaps} uptime`, `${slow} response_time`, `${fails} completion_rate`].sort();
+  assert.deepEqual(await world.open(), expected);
+  behave = true;
+  await world.run(2400, live);
+  assert.deepEqual(await world.open(), []);
+
+  const history = await world.deps.db.run((orm) => orm.select().from(slaViolations));
+  assert.deepEqual(history.map((row) => `${row.minerId} ${row.violationType}`).sort(), expected);
+  const alerts = await world.deps.db.run((orm) => orm.select().from(slaAlerts));
+  const types = alerts.map((alert) => alert.type);
+  assert.equal(types.filter((type) => type === 'violation.opened').length, 3);
+  assert.equal(types.filter((type) => type === 'violation.resolved').length, 3);
+});
+
+test('severity grows with the distance and an open violation is not opened again', async () => {
+  const world = await openWorld(h);
+  const miner = await world.register();
+  const severities: number[] = [];
+  for (const latencyMs of [1040, 1300, 4000, 20_000]) {
+    await world.run(20, () => world.beat(miner));
+    await world.job(miner, 'completed', latencyMs);
+    await world.collect();
+    const rows = await world.deps.db.run((orm) =>
+      orm
+        .select()
+        .from(slaViolations)
+        .where(and(eq(slaViolations.minerId, miner), eq(slaViolations.violationType, 'response_time'))),
+    );
+    assert.equal(rows.length, 1);
+    severities.push(rows[0]?.severity ?? 0);
+  }
+  assert.deepEqual(severities, [1, 2, 4, 4]);
+});
+
+test('a miner that never comes back is in violation, and after a day no member of the pool', async () => {
+  const world = await openWorld(h);
+  const [stays, leaves] = [await world.register(), await world.register()];
+  await world.collect();
+  await world.run(600, () => world.beat(stays));
+  await world.collect();
+  assert.deepEqual(
+    (await world.open()).filter((line) => line.startsWith(leaves)),
+    [`${leaves} uptime`],
+  );
+  world.away(90_000);
+  await world.register(stays);
+  await world.collect();
+  assert.deepEqual(
+    (await world.open()).filter((line) => line.startsWith(leaves)),
+    [],
+  );
+});
