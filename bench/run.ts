@@ -50,6 +50,7 @@ async function stop(measured: Promise<unknown>): Promise<void> {
 /** Loaded when called: a match needs no WebSockets. */
 async function benchmarkOf(name: BenchmarkName): Promise<Benchmark<object>> {
   if (name === 'match') return (await import('./match/run.ts')).matchBenchmark as Benchmark<object>;
+  if (name === 'scale') return (await import('./scale/run.ts')).scaleBenchmark as Benchmark<object>;
   if (name === 'heartbeat') return (await import('./hub/run.ts')).heartbeatBenchmark as Benchmark<object>;
   return (await import('./hub/run.ts')).httpBenchmark as Benchmark<object>;
 }

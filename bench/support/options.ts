@@ -3,22 +3,26 @@ import { UsageError } from '../../src/cli/errors.ts';
 import { wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
-const BENCHMARKS = ['match', 'heartbeat', 'http'] as const;
+const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale'] as const;
+
+/** Those that measure scripts in Redis, with no hub. */
+const WITHOUT_HUB: ReadonlySet<BenchmarkName> = new Set(['match', 'scale']);
 
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
-export const USAGE = `Usage: npm run bench -- <match|heartbeat|http> [options]
+export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale> [options]
 
 match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
 heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
 http       matches and heartbeats a second over HTTP, beside a bare route of the same server
+scale      how the cost of a match grows with the pool, over 1, 4 and 16 shards
 
 Options:
-  --miners <n>       how many miners are online (match 10000, else 1000)
+  --miners <n>       how many miners are online (match 10000, scale at most 30000, else 1000)
   --fleet <kind>     mixed, or equal: identical new miners (mixed)
   --seed <n>         the same seed makes the same fleet (1)
-  --rounds <n>       rounds, of which the median counts (match 21, else 3)
-  --calls <n>        match: calls of each kind in a round (20)
+  --rounds <n>       rounds, of which the median counts (match 21, scale 7, else 3)
+  --calls <n>        match, scale: calls of each kind in a round (20)
   --connections <n>  heartbeat, http: connections that each have one call under way (32)
   --seconds <n>      heartbeat, http: length of each measurement in a round (3)
   --json             print the report as one line of JSON
@@ -70,7 +74,7 @@ export function readRequest(args: readonly string[]): Request {
     connections: whole('connections'),
     seconds: whole('seconds'),
   } as const;
-  if (name !== 'match' && options.connections > options.miners) {
+  if (!WITHOUT_HUB.has(name) && options.connections > options.miners) {
     throw new UsageError('--connections must not be more than --miners: each is a miner');
   }
   return { help: false, name, json: values.json, options };
@@ -82,11 +86,14 @@ interface Range {
   readonly fallback: (name: BenchmarkName) => number;
 }
 
+const MINERS: Record<BenchmarkName, number> = { match: 10_000, scale: 30_000, heartbeat: 1000, http: 1000 };
+const ROUNDS: Record<BenchmarkName, number> = { match: 21, scale: 7, heartbeat: 3, http: 3 };
+
 /** Fewer miners than a hundred have no rare hardware; more than five million would not fit into the memory of most machines. */
 const RANGES = {
-  miners: { min: 100, max: 5_000_000, fallback: (name) => (name === 'match' ? 10_000 : 1000) },
+  miners: { min: 100, max: 5_000_000, fallback: (name) => MINERS[name] },
   seed: { min: 0, max: 2 ** 31 - 1, fallback: () => 1 },
-  rounds: { min: 1, max: 1000, fallback: (name) => (name === 'match' ? 21 : 3) },
+  rounds: { min: 1, max: 1000, fallback: (name) => ROUNDS[name] },
   calls: { min: 1, max: 10_000, fallback: () => 20 },
   connections: { min: 1, max: 10_000, fallback: () => 32 },
   seconds: { min: 1, max: 600, fallback: () => 3 },

@@ -69,6 +69,23 @@ test('match: 13 kinds of requests, exact, on both kinds of fleets', async () => 
   await assertNothingLeft();
 });
 
+test('scale: every number of shards, and no fewer figures than points', async () => {
+  const found = await report('scale', '--miners', '200', '--rounds', '1', '--calls', '2');
+  assert.deepEqual(
+    found.points.map(({ miners, shards }: { miners: number; shards: number }) => [miners, shards]),
+    [
+      [200, 1],
+      [200, 4],
+      [200, 16],
+    ],
+  );
+  for (const point of found.points) {
+    for (const key of ['server_us', 'worst_us', 'e2e_p50_ms', 'e2e_p99_ms']) assert.ok(point[key] > 0, key);
+  }
+  assert.equal(found.exponent, null);
+  await assertNothingLeft();
+});
+
 test('heartbeat and http: every figure of a real hub process', async () => {
   const load = ['--miners', '100', '--rounds', '1', '--seconds', '1', '--connections', '4'];
   const measured = {
@@ -95,7 +112,7 @@ test('help, and a clear line for what is not understood', async () => {
   assert.equal(help.code, 0);
   assert.match(help.output, /Usage: npm run bench/);
   for (const [args, why] of [
-    [[], /name one of match, heartbeat, http/],
+    [[], /name one of match, heartbeat, http, scale/],
     [['nothing'], /name one of/],
     [['match', '--miners', 'many'], /--miners must be a whole number/],
     [['match', '--fleet', 'odd'], /--fleet must be mixed or equal/],

@@ -1,0 +1,128 @@
+import type { Redis } from 'ioredis';
+import { formatTable } from '../../src/cli/table.ts';
+import type { MatchStore } from '../../src/hub/matching/store.ts';
+import { masters } from '../../src/platform/redis.ts';
+import { readPool } from '../match/pool.ts';
+import { serverMicros } from '../match/server-time.ts';
+import { DEFAULT_STRATEGY, newJobId, requestOf, type Shape, shapesOf } from '../match/shapes.ts';
+import type { Benchmark, Options } from '../support/benchmark.ts';
+import { loadFleet } from '../support/fleet-loader.ts';
+import { type BenchRegistry, benchSettings, openRegistry } from '../support/registry.ts';
+import { ascending, median, quantile, round } from '../support/statistics.ts';
+import { benchRedis } from '../support/stores.ts';
+import { type Undo, undoAll } from '../support/undo.ts';
+
+/** Sizes that a run measures, as far as `--miners` allows. */
+const SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000];
+const SHARDS = [1, 4, 16];
+
+interface Point {
+  readonly miners: number;
+  readonly shards: number;
+  /** Server time of one match, all its shards together: median of the kinds of requests. */
+  readonly server_us: number;
+  /** The kind that takes longest. */
+  readonly worst_us: number;
+  /** One match at a time over loopback, all kinds in turn. */
+  readonly e2e_p50_ms: number;
+  readonly e2e_p99_ms: number;
+}
+
+interface ScaleReport {
+  readonly fleet: string;
+  readonly points: readonly Point[];
+  /** Of the curve server_us ~ miners^exponent in one shard; null with fewer than two sizes. */
+  readonly exponent: number | null;
+}
+
+/** How the cost of a match grows with the pool, in one shard and over several. */
+export const scaleBenchmark: Benchmark<ScaleReport> = {
+  async run(options, undo, progress) {
+    const points: Point[] = [];
+    for (const miners of sizesUpTo(options.miners)) {
+      for (const shards of SHARDS) {
+        progress(`${miners} miners over ${shards} shards`);
+        points.push(await measurePoint(miners, shards, options, undo));
+      }
+    }
+    return {
+      fleet: options.fleet,
+      points,
+      exponent: exponentOf(points.filter(({ shards }) => shards === 1)),
+    };
+  },
+
+  failed: () => false,
+
+  table({ fleet, points, exponent }) {
+    const rows = points.map((p) => [p.miners, p.shards, p.server_us, p.worst_us, p.e2e_p50_ms, p.e2e_p99_ms]);
+    const headings = ['MINERS', 'SHARDS', 'MATCH us', 'WORST us', 'P50 ms', 'P99 ms'];
+    const growth = exponent === null ? '' : `; in one shard a match costs as miners^${exponent}`;
+    return `${formatTable(headings, rows)}\n\n${fleet} fleet${growth}`;
+  },
+};
+
+function sizesUpTo(miners: number): number[] {
+  const sizes = SIZES.filter((size) => size <= miners);
+  return sizes.length > 0 ? sizes : [miners];
+}
+
+/** Each point has a store of its own, which is gone before the next begins: only one fleet is in memory at a time. */
+async function measurePoint(miners: number, shards: number, options: Options, undo: Undo): Promise<Point> {
+  const own: Undo = [];
+  undo.push(() => undoAll(own));
+  const redis = await benchRedis(own);
+  // Postgres has no part in a match.
+  const settings = benchSettings(redis, 'postgresql://127.0.0.1/none');
+  const registry = await openRegistry({ ...settings, REDIS_SHARDS: String(shards) }, own);
+  await loadFleet(registry, { miners, kind: options.fleet, seed: options.seed }, 0, () => {});
+  const shapes = shapesOf(await readPool(registry, miners));
+  const { store } = await registry.matching();
+  const figures = await measureMatches(registry, store, shapes, options);
+  await undoAll(own);
+  return { miners, shards, ...figures };
+}
+
+async function measureMatches(
+  { redis }: BenchRegistry,
+  store: MatchStore,
+  shapes: readonly Shape[],
+  { rounds, calls }: Options,
+): Promise<Omit<Point, 'miners' | 'shards'>> {
+  const [node] = masters(redis) as [Redis];
+  const means = shapes.map((): number[] => []);
+  const latencies: number[] = [];
+  // One round more than is counted: the first warms up.
+  for (let n = 0; n <= rounds; n += 1) {
+    for (const [at, shape] of shapes.entries()) {
+      const find = () =>
+        store.find(requestOf(shape, newJobId()), DEFAULT_STRATEGY.position, shape.query.top_k);
+      const perCall = await serverMicros(node, () => Promise.all(Array.from({ length: calls }, find)));
+      const startedMs = performance.now();
+      await find();
+      if (n === 0) continue;
+      latencies.push(performance.now() - startedMs);
+      // A match asks every shard.
+      means[at]?.push(perCall * store.shards);
+    }
+  }
+  const times = means.map(median);
+  const sorted = ascending(latencies);
+  return {
+    server_us: round(median(times), 1),
+    worst_us: round(Math.max(...times), 1),
+    e2e_p50_ms: round(quantile(sorted, 0.5), 3),
+    e2e_p99_ms: round(quantile(sorted, 0.99), 3),
+  };
+}
+
+/** Slope of the least squares line through the logarithms. */
+function exponentOf(points: readonly Point[]): number | null {
+  if (points.length < 2) return null;
+  const xs = points.map(({ miners }) => Math.log(miners));
+  const ys = points.map(({ server_us }) => Math.log(server_us));
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const [mx, my] = [mean(xs), mean(ys)];
+  const covariance = xs.reduce((sum, x, i) => sum + (x - mx) * ((ys[i] as number) - my), 0);
+  return round(covariance / xs.reduce((sum, x) => sum + (x - mx) ** 2, 0), 3);
+}
