@@ -24,6 +24,10 @@ export interface Call {
   readonly idempotent: boolean;
   /** Statuses beside 2xx whose body is an answer, not an error. */
   readonly answers?: readonly number[];
+  /** Milliseconds this call may take, for one that the server holds; else those of the transport. */
+  readonly timeoutMs?: number;
+  /** Headers that depend on the body as it is sent; asked at each attempt. */
+  readonly sign?: (bodyText: string) => Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -87,18 +91,21 @@ export class Transport {
     call.signal?.throwIfAborted();
     // Not AbortSignal.any: on Node 20 its signals outlive the request for as long as the caller's signal lives.
     const controller = new AbortController();
-    const timer = setTimeout(() => controller.abort(), this.timeoutMs);
+    const timeoutMs = call.timeoutMs ?? this.timeoutMs;
+    const timer = setTimeout(() => controller.abort(), timeoutMs);
     const giveUp = () => controller.abort();
     call.signal?.addEventListener('abort', giveUp, { once: true });
+    const body = call.body === undefined ? undefined : JSON.stringify(call.body);
     try {
       const response = await fetch(url + call.path, {
         method: call.method,
         headers: {
           Accept: 'application/json',
-          ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
           ...call.headers,
+          ...call.sign?.(body ?? ''),
         },
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+        ...(body === undefined ? {} : { body }),
         redirect: 'error', // A redirect could carry a secret to another host.
         signal: controller.signal,
       });
@@ -108,7 +115,7 @@ export class Transport {
     } catch (cause) {
       call.signal?.throwIfAborted();
       if (controller.signal.aborted)
-        return new HubError('timeout', `${url} did not answer within ${this.timeoutMs} ms`, { cause });
+        return new HubError('timeout', `${url} did not answer within ${timeoutMs} ms`, { cause });
       return new HubError('unreachable', `${url} cannot be reached (${reasonOf(cause)})`, { cause });
     } finally {
       clearTimeout(timer);

@@ -1,0 +1,247 @@
+import { createHmac, randomUUID } from 'node:crypto';
+import type * as t from './coordinator-types.ts';
+import { HubError } from './errors.ts';
+import { type Call, Transport, type TransportOptions } from './transport.ts';
+
+export interface CoordinatorClientOptions extends TransportOptions {
+  /** Key of a client, a miner or an administrator: it decides which calls are allowed. */
+  readonly apiKey: string;
+  /** Who a miner is when its key names nobody. */
+  readonly minerId?: string | undefined;
+  /** Signs every call with the key (false). */
+  readonly sign?: boolean;
+}
+
+interface CallOptions {
+  /** Gives the call up; it then throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Milliseconds for the answer to a poll to arrive after the coordinator has stopped holding it. */
+const POLL_MARGIN_MS = 5_000;
+
+/**
+ * Every call of the coordinator, typed from the schemas that it checks requests with. Each throws HubError; each attempt has a
+ * deadline, and what may be sent twice is retried with backoff (see Transport).
+ */
+export class CoordinatorClient {
+  readonly transport: Transport;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #sign: ((bodyText: string) => Record<string, string>) | undefined;
+
+  constructor({ apiKey, minerId, sign = false, ...options }: CoordinatorClientOptions) {
+    this.transport = new Transport(options);
+    this.#headers = { 'X-Api-Key': apiKey, ...(minerId === undefined ? {} : { 'X-Miner-ID': minerId }) };
+    this.#sign = sign ? signer(apiKey) : undefined;
+  }
+
+  /**
+   * Submits a job.
+   * @param idempotencyKey of the job, for a repeat by another process; without one, repeats of this call alone give the same job
+   */
+  submit(
+    request: t.SubmitRequest,
+    { idempotencyKey = randomUUID(), ...options }: CallOptions & { idempotencyKey?: string } = {},
+  ): Promise<t.Job> {
+    const headers = { 'Idempotency-Key': idempotencyKey };
+    return this.#json({ ...post('/v1/jobs', request), headers, idempotent: true, ...options });
+  }
+
+  getJob(jobId: string, options?: CallOptions): Promise<t.Job> {
+    return this.#get(`/v1/jobs/${encodeURIComponent(jobId)}`, {}, options);
+  }
+
+  /** One page of the client's jobs; `next_cursor` of the answer is the `cursor` of the next page. */
+  listJobs(query: t.JobsQuery = {}, options?: CallOptions): Promise<t.JobPage> {
+    return this.#get('/v1/jobs', query, options);
+  }
+
+  /** Result and receipt, or the error of a job that did not complete. @throws HubError `not_ready` until it is over */
+  getResult(jobId: string, options?: CallOptions): Promise<t.JobResult> {
+    return this.#get(`/v1/jobs/${encodeURIComponent(jobId)}/result`, {}, options);
+  }
+
+  /** @throws HubError `conflict` for a job that is over, and so for a repeat after a lost answer */
+  cancel(jobId: string, options?: CallOptions): Promise<t.Job> {
+    return this.#json({ ...post(`/v1/jobs/${encodeURIComponent(jobId)}/cancel`), ...options });
+  }
+
+  /** The receipt as text, to the digit: parsed and written again it may not verify. */
+  receiptText(jobId: string, options?: CallOptions): Promise<string> {
+    return this.#send({
+      method: 'GET',
+      path: `/v1/jobs/${encodeURIComponent(jobId)}/receipt`,
+      idempotent: true,
+      ...options,
+    });
+  }
+
+  listReceipts(
+    jobId: string,
+    query: { limit?: string; cursor?: string } = {},
+    options?: CallOptions,
+  ): Promise<t.ReceiptPage> {
+    return this.#get(`/v1/jobs/${encodeURIComponent(jobId)}/receipts`, query, options);
+  }
+
+  receiptKeys(options?: CallOptions): Promise<t.ReceiptKeys> {
+    return this.#get('/v1/receipts/keys', {}, options);
+  }
+
+  /** Registers, or anew: jobs that the miner's former session ran are queued again. @returns the session token */
+  async registerMiner(registration: t.MinerRegistration, options?: CallOptions): Promise<string> {
+    const call = { ...post('/v1/miners/register', registration), idempotent: true, ...options };
+    return (await this.#json<{ session_token: string }>(call)).session_token;
+  }
+
+  /** @throws HubError `session_unknown` when the miner must register anew */
+  beat(sessionToken: string, beat: t.MinerBeat, options?: CallOptions): Promise<t.MinerStatusAnswer> {
+    return this.#json({
+      ...post('/v1/miners/heartbeat', beat),
+      headers: session(sessionToken),
+      idempotent: true,
+      ...options,
+    });
+  }
+
+  /** The miner gets no more jobs until it registers again. */
+  drainMiner(sessionToken: string, options?: CallOptions): Promise<t.MinerStatusAnswer> {
+    return this.#json({
+      ...post('/v1/miners/drain'),
+      headers: session(sessionToken),
+      idempotent: true,
+      ...options,
+    });
+  }
+
+  /**
+   * Waits for a job. Not repeated by itself: a job whose answer got lost goes back to the queue, and the miner's next poll gets what there is.
+   * @param waitSec how long the coordinator may hold the call; it has a limit of its own
+   * @returns undefined when there was none in time
+   */
+  async poll(
+    sessionToken: string,
+    waitSec: number,
+    options?: CallOptions,
+  ): Promise<t.AssignedJob | undefined> {
+    const text = await this.#send({
+      ...post('/v1/miners/poll', { max_wait_seconds: waitSec }),
+      headers: session(sessionToken),
+      timeoutMs: waitSec * 1000 + POLL_MARGIN_MS,
+      ...options,
+    });
+    return text === '' ? undefined : parse(text);
+  }
+
+  /**
+   * Delivers a result. It is sent again after a lost answer; should the first have arrived, the second is a `conflict`.
+   * @throws HubError `conflict` for a job that is over, `not_found` for one that is not this miner's (any more)
+   */
+  deliver(jobId: string, request: t.ResultRequest, options?: CallOptions): Promise<t.ResultTaken> {
+    const call = post(`/v1/miners/${encodeURIComponent(jobId)}/result`, request);
+    return this.#json({ ...call, idempotent: true, ...options });
+  }
+
+  /** Reports that a job has failed; repeated and refused as `deliver`. */
+  async fail(jobId: string, request: t.FailRequest, options?: CallOptions): Promise<void> {
+    const call = post(`/v1/miners/${encodeURIComponent(jobId)}/fail`, request);
+    await this.#send({ ...call, idempotent: true, ...options });
+  }
+
+  stats(options?: CallOptions): Promise<t.CoordinatorStats> {
+    return this.#get('/v1/admin/stats', {}, options);
+  }
+
+  listAllJobs(query: t.AdminJobsQuery = {}, options?: CallOptions): Promise<t.AdminJobPage> {
+    return this.#get('/v1/admin/jobs', query, options);
+  }
+
+  listMiners(query: t.AdminMinersQuery = {}, options?: CallOptions): Promise<t.AdminMinerPage> {
+    return this.#get('/v1/admin/miners', query, options);
+  }
+
+  listSettlements(query: t.SettlementsQuery = {}, options?: CallOptions): Promise<t.SettlementPage> {
+    return this.#get('/v1/admin/settlements', query, options);
+  }
+
+  /** Counts once for each id. */
+  recordUsage(id: string, record: Omit<t.UsageRequest, 'id'>, options?: CallOptions): Promise<t.UsageAnswer> {
+    const headers = { 'Idempotency-Key': id };
+    return this.#json({ ...post('/api/billing/usage', record), headers, idempotent: true, ...options });
+  }
+
+  billingMetrics(query: t.BillingQuery = {}, options?: CallOptions): Promise<t.BillingMetrics> {
+    return this.#get('/api/billing/metrics', query, options);
+  }
+
+  /** The invoice of a period; asked for again, the same one. @throws HubError `not_found` when there is nothing to bill */
+  invoice(request: t.InvoiceRequest, options?: CallOptions): Promise<t.Invoice> {
+    return this.#json({ ...post('/api/billing/invoice', request), idempotent: true, ...options });
+  }
+
+  /** @param limits quantity per calendar month (UTC) by resource */
+  setPlan(plan: string, limits: Readonly<Record<string, string>>, options?: CallOptions): Promise<t.Plan> {
+    return this.#put(`/api/billing/plans/${encodeURIComponent(plan)}`, { limits }, options);
+  }
+
+  /** @param plan null takes all limits away */
+  setTenantPlan(tenantId: string, plan: string | null, options?: CallOptions): Promise<t.Tenant> {
+    return this.#put(`/api/billing/tenants/${encodeURIComponent(tenantId)}`, { plan }, options);
+  }
+
+  getTenant(tenantId: string, options?: CallOptions): Promise<t.Tenant> {
+    return this.#get(`/api/billing/tenants/${encodeURIComponent(tenantId)}`, {}, options);
+  }
+
+  #get<T>(path: string, query: object, options: CallOptions = {}): Promise<T> {
+    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
+    const search = given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
+    return this.#json({ method: 'GET', path: path + search, idempotent: true, ...options });
+  }
+
+  #put<T>(path: string, body: unknown, options: CallOptions = {}): Promise<T> {
+    return this.#json({ method: 'PUT', path, body, idempotent: true, ...options });
+  }
+
+  async #json<T>(call: Call): Promise<T> {
+    return parse(await this.#send(call));
+  }
+
+  #send(call: Call): Promise<string> {
+    const headers = { ...this.#headers, ...call.headers };
+    return this.transport.send({
+      ...call,
+      headers,
+      ...(this.#sign === undefined ? {} : { sign: this.#sign }),
+    });
+  }
+}
+
+/** A call that must not be repeated unless told so. */
+function post(path: string, body?: unknown): Call {
+  return { method: 'POST', path, body, idempotent: false };
+}
+
+function session(token: string): Record<string, string> {
+  return { 'X-Session-Token': token };
+}
+
+/** The coordinator made the answer from the schemas that the types come from, so only the syntax is looked at here. */
+function parse<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw new HubError('bad_answer', 'the answer is not JSON', { cause });
+  }
+}
+
+/** A signature counts once, so no two calls have the same timestamp: microseconds are counted up within a millisecond. */
+function signer(key: string): (bodyText: string) => Record<string, string> {
+  let lastUs = 0;
+  return (bodyText) => {
+    lastUs = Math.max(Date.now() * 1000, lastUs + 1);
+    const timestamp = `${Math.floor(lastUs / 1000)}.${String(lastUs % 1000).padStart(3, '0')}`;
+    const signature = createHmac('sha256', key).update(`${timestamp}.${bodyText}`).digest('hex');
+    return { 'X-Timestamp': timestamp, 'X-Signature': signature };
+  };
+}
