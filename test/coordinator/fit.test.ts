@@ -67,21 +67,20 @@ test('who is woken for a job is who may take it', { timeout: 60_000 }, async () 
     async (asked, miners) => {
       const needs = needsOf(asked);
       const jobId = newJobId();
-      await db.run((orm) =>
-        insertJob(orm, {
-          jobId,
-          clientId: 'test',
-          idempotencyKey: null,
-          requestDigest: '',
-          payloadText: '{}',
-          constraintsText: '{}',
-          needs,
-          ttlMs: 60_000,
-          paymentAmount: null,
-          paymentCurrency: null,
-          heldMs: 0,
-        }),
-      );
+      await insertJob(db, {
+        jobId,
+        clientId: 'test',
+        idempotencyKey: null,
+        requestDigest: '',
+        payloadText: '{}',
+        constraintsText: '{}',
+        needs,
+        ttlMs: 60_000,
+        paymentAmount: null,
+        paymentCurrency: null,
+        heldMs: 0,
+      });
+
       for (const [capability, where] of miners) {
         const offer = offerOf(capability, where);
         const rows = await db.run((orm) =>

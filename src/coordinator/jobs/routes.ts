@@ -6,7 +6,7 @@ import { jsonBody, pathParams, query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { callerId, type Guards } from '../guards.ts';
 import { offerJob } from '../hub/offers.ts';
-import { needsOf } from '../miners/fit.ts';
+import { type Constraints, needsOf } from '../miners/fit.ts';
 import { publishChange, publishOpen } from '../publish.ts';
 import { objectText } from '../receipts/json-text.ts';
 import { listReceipts } from '../receipts/store.ts';
@@ -48,7 +48,7 @@ function submitRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guard
     jsonBody(SubmitRequest),
     async (c) => {
       const request = c.req.valid('json');
-      const { row, repeated } = await submitJob(
+      const { row, repeated, isHeld } = await submitJob(
         deps,
         callerId(c),
         request,
@@ -56,18 +56,18 @@ function submitRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guard
         idempotencyKeyOf(c),
       );
       if (repeated) c.header('Idempotency-Replayed', 'true');
-      else announce(deps, row, request.constraints);
+      else announce(deps, row, request.constraints, isHeld);
       return c.json(viewOf(row), 201);
     },
   );
 }
 
 /** Off the path of the answer: a slow hub delays nobody, and what is lost here the sweep finds. */
-function announce(deps: CoordinatorDeps, row: ViewRow, constraints: Parameters<typeof needsOf>[0]): void {
+function announce(deps: CoordinatorDeps, row: ViewRow, constraints: Constraints, isHeld: boolean): void {
   publishChange(deps, 'submit', row);
   const needs = needsOf(constraints);
-  if (deps.hub === undefined) publishOpen(deps, row.job_id, needs);
-  else void offerJob(deps, row.job_id, constraints, needs);
+  if (isHeld) void offerJob(deps, row.job_id, constraints, needs);
+  else publishOpen(deps, row.job_id, needs);
 }
 
 function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards): void {

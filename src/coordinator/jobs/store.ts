@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
-import type { Orm } from '../../platform/db.ts';
+import type { Database, Orm } from '../../platform/db.ts';
+import { statement } from '../../platform/statement.ts';
 import type { JobNeeds } from '../miners/fit.ts';
 import { endOffers, report } from './effects.ts';
 import type { JobState } from './states.ts';
@@ -25,20 +26,35 @@ export interface NewJob {
 
 const columns = sql.raw(VIEW_COLUMNS);
 
-/** Stores a job. @returns undefined when the client has used the idempotency key before */
-export async function insertJob(orm: Orm, job: NewJob): Promise<ViewRow | undefined> {
-  const { needs } = job;
-  const models = needs.models === null ? null : JSON.stringify(needs.models);
-  const [row] = await orm.execute<ViewRow>(sql`
+const insert = statement<InsertValues>(sql`
     insert into ${jobs} (job_id, client_id, idempotency_key, request_digest, payload, constraints, need_gpu, need_cuda, need_vram_mb,
       need_models, need_region, need_max_price, payment_amount, payment_currency, expires_at, open_at)
-    values (${job.jobId}, ${job.clientId}, ${job.idempotencyKey}, ${job.requestDigest}, ${job.payloadText}, ${job.constraintsText},
-      ${needs.gpu}, ${needs.cuda}, ${needs.vram_mb},
-      case when ${models}::jsonb is null then null else array(select jsonb_array_elements_text(${models}::jsonb)) end,
-      ${needs.region}, ${needs.max_price}::numeric, ${job.paymentAmount}::numeric, ${job.paymentCurrency},
-      now() + ${job.ttlMs}::float8 * interval '1 millisecond', now() + ${job.heldMs}::float8 * interval '1 millisecond')
+    values (${sql.placeholder('jobId')}, ${sql.placeholder('clientId')}, ${sql.placeholder('idempotencyKey')}, ${sql.placeholder('requestDigest')}, ${sql.placeholder('payloadText')}, ${sql.placeholder('constraintsText')},
+      ${sql.placeholder('gpu')}, ${sql.placeholder('cuda')}::int, ${sql.placeholder('vramMb')}::int,
+      case when ${sql.placeholder('models')}::jsonb is null then null else array(select jsonb_array_elements_text(${sql.placeholder('models')}::jsonb)) end,
+      ${sql.placeholder('region')}, ${sql.placeholder('maxPrice')}::numeric, ${sql.placeholder('paymentAmount')}::numeric, ${sql.placeholder('paymentCurrency')},
+      now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond', now() + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond')
     on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
     returning ${columns}`);
+
+interface InsertValues extends Omit<NewJob, 'needs'>, Record<string, unknown> {
+  readonly gpu: string | null;
+  readonly cuda: number | null;
+  readonly vramMb: number | null;
+  readonly models: string | null;
+  readonly region: string | null;
+  readonly maxPrice: string | null;
+}
+
+/** Stores a job. @returns undefined when the client has used the idempotency key before */
+export async function insertJob(
+  db: Pick<Database, 'query'>,
+  { needs, ...job }: NewJob,
+): Promise<ViewRow | undefined> {
+  const { gpu, cuda, vram_mb: vramMb, models, region, max_price: maxPrice } = needs;
+  const listed = models === null ? null : JSON.stringify(models);
+  const values = { ...job, gpu, cuda, vramMb, models: listed, region, maxPrice };
+  const [row] = await db.query<ViewRow, InsertValues>(insert, values);
   return row;
 }
 

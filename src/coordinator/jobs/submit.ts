@@ -14,6 +14,8 @@ export interface Submission {
   readonly row: ViewRow;
   /** The first job under its idempotency key came before. */
   readonly repeated: boolean;
+  /** It waits for the pool hub to be asked. */
+  readonly isHeld: boolean;
 }
 
 /**
@@ -30,32 +32,35 @@ export async function submitJob(
 ): Promise<Submission> {
   const texts = memberTexts(bodyText);
   const requestDigest = digestOf(JSON.parse(bodyText));
-  const row = await db.run(async (orm) => {
-    if (idempotencyKey !== null) {
-      const known = await findByKey(orm, clientId, idempotencyKey);
-      if (known !== undefined) return known;
-    }
-    await assertWithinPlan(orm, clientId);
-    const inserted = await insertJob(orm, {
-      jobId: newJobId(),
-      clientId,
-      idempotencyKey,
-      requestDigest,
-      payloadText: texts.get('payload') ?? '{}',
-      constraintsText: texts.get('constraints') ?? '{}',
-      needs: needsOf(request.constraints),
-      ttlMs: request.ttl_seconds * 1000,
-      paymentAmount: request.payment_amount ?? null,
-      paymentCurrency: request.payment_currency ?? null,
-      heldMs: hub?.isWorthAsking() === true ? config.offer_window_ms : 0,
-    });
-    return inserted ?? findByKey(orm, clientId, idempotencyKey ?? '');
+  const findKnown = (key: string) => db.run((orm) => findByKey(orm, clientId, key));
+  const known = idempotencyKey === null ? undefined : await findKnown(idempotencyKey);
+  if (known !== undefined) return repetitionOf(known, requestDigest);
+  await db.run((orm) => assertWithinPlan(orm, clientId));
+  const heldMs = hub?.isWorthAsking() === true ? config.offer_window_ms : 0;
+  const row = await insertJob(db, {
+    jobId: newJobId(),
+    clientId,
+    idempotencyKey,
+    requestDigest,
+    payloadText: texts.get('payload') ?? '{}',
+    constraintsText: texts.get('constraints') ?? '{}',
+    needs: needsOf(request.constraints),
+    ttlMs: request.ttl_seconds * 1000,
+    paymentAmount: request.payment_amount ?? null,
+    paymentCurrency: request.payment_currency ?? null,
+    heldMs,
   });
-  if (row === undefined) throw new AppError('conflict', 'the job under this Idempotency-Key is gone');
-  if (!('request_digest' in row)) return { row, repeated: false };
+  if (row !== undefined) return { row, repeated: false, isHeld: heldMs > 0 };
+  // Another request under the same key was quicker.
+  const first = await findKnown(idempotencyKey ?? '');
+  if (first === undefined) throw new AppError('conflict', 'the job under this Idempotency-Key is gone');
+  return repetitionOf(first, requestDigest);
+}
+
+function repetitionOf(row: ViewRow & { readonly request_digest: string }, requestDigest: string): Submission {
   if (row.request_digest !== requestDigest)
     throw new AppError('conflict', 'this Idempotency-Key belongs to another request');
-  return { row, repeated: true };
+  return { row, repeated: true, isHeld: false };
 }
 
 /** SHA-256 of a JSON value, whatever the order of its keys. */

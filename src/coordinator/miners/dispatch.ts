@@ -85,7 +85,7 @@ export class Dispatcher {
   async enter(minerId: string, sessionDigest: string | null): Promise<PollingMiner | undefined> {
     this.#entering += 1;
     try {
-      return await this.#gate.run(() => this.#deps.db.run((orm) => seen(orm, minerId, sessionDigest)));
+      return await this.#gate.run(() => seen(this.#deps.db, minerId, sessionDigest));
     } finally {
       this.#entering -= 1;
     }

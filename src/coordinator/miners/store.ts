@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
-import type { Orm } from '../../platform/db.ts';
+import type { Database, Orm } from '../../platform/db.ts';
+import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
 import { jobs } from '../jobs/tables.ts';
 import { change, mayChange } from '../jobs/transition.ts';
@@ -58,16 +59,25 @@ export interface PollingMiner extends Record<string, unknown> {
   readonly region: string | null;
 }
 
+const seenStatement = statement<{ minerId: string; sessionDigest: string | null }>(sql`
+    update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
+    where miner_id = ${sql.placeholder('minerId')}
+      and (${sql.placeholder('sessionDigest')}::text is null or session_digest = ${sql.placeholder('sessionDigest')})
+    returning status, capabilities, region`);
+
 /** The same for a poll, which needs to know what the miner can do. */
 export async function seen(
-  orm: Orm,
+  db: Pick<Database, 'query'>,
   minerId: string,
   sessionDigest: string | null,
 ): Promise<PollingMiner | undefined> {
-  const [row] = await orm.execute<PollingMiner>(sql`
-    update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
-    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
-    returning status, capabilities, region`);
+  const [row] = await db.query<PollingMiner, { minerId: string; sessionDigest: string | null }>(
+    seenStatement,
+    {
+      minerId,
+      sessionDigest,
+    },
+  );
   return row;
 }
 
