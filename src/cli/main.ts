@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'registry verify': async () => (await import('./commands/registry.ts')).registryVerify,
   'registry rebuild': async () => (await import('./commands/registry.ts')).registryRebuild,
   'registry show': async () => (await import('./commands/registry.ts')).registryShow,
+  'shards plan': async () => (await import('./commands/shards.ts')).shardsPlan,
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
   migrate: async () => (await import('./commands/migrate.ts')).migrate,
 };

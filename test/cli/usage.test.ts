@@ -14,6 +14,7 @@ const COMMANDS = [
   'demo',
   'registry verify',
   'registry rebuild',
+  'shards plan',
   'registry show',
   'migrate',
 ];
