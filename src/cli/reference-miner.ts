@@ -52,9 +52,14 @@ export class ReferenceMiner {
   /** Takes a job, unless it drains. */
   takeJob(): boolean {
     if (this.#draining) return false;
+    this.startJob();
+    return true;
+  }
+
+  /** Counts a job that it was given. */
+  startJob(): void {
     this.#jobs += 1;
     this.session.beatSoon();
-    return true;
   }
 
   endJob(): void {

@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../sdk/errors.ts';
+import type { SessionEnd } from '../../sdk/miner-session.ts';
 import type { RegisterRequest } from '../../sdk/types.ts';
 import { defineCommand, type Terminal } from '../command.ts';
 import { CommandError, UsageError } from '../errors.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
 import { numberOption, wholeOption } from '../numbers.ts';
 import { ReferenceMiner } from '../reference-miner.ts';
+import type { JobWorker } from '../work/job-worker.ts';
+import { openWorker } from '../work/open-worker.ts';
 
 const MAX_GB = 1_048_576;
 const DRAIN_POLL_MS = 100;
@@ -24,6 +27,13 @@ const OPTIONS = {
   tag: { type: 'string', multiple: true, value: 'text', help: 'a tag' },
   capability: { type: 'string', multiple: true, value: 'text', help: 'a model or task it can do' },
   transport: { type: 'string', value: 'kind', default: 'ws', help: 'ws or http' },
+  work: { type: 'boolean', help: 'also take jobs from the coordinator and do them' },
+  'coordinator-url': {
+    type: 'string',
+    multiple: true,
+    value: 'url',
+    help: 'base URL of the coordinator (COORDINATOR_URL, else http://127.0.0.1:8011)',
+  },
   'drain-sec': { type: 'string', value: 'sec', default: '30', help: 'how long running jobs are waited for' },
   json: { type: 'boolean', help: 'print events as JSON, one per line' },
 } as const;
@@ -35,23 +45,24 @@ export const miner = defineCommand({
   summary:
     'A reference miner: registers, beats, obeys the commands of the hub, reconnects with backoff and jitter.',
   options: OPTIONS,
-  notes:
-    'Needs MINER_API_KEY in the environment. Ctrl-C or SIGTERM: it takes no new jobs, finishes those it has, and logs out.',
+  notes: `Needs MINER_API_KEY in the environment, and for --work the key for the coordinator in COORDINATOR_MINER_KEY, unless it is the same. Ctrl-C or
+SIGTERM: it takes no new jobs, finishes those it has, and logs out. With --work it does jobs whose payload has one of these types: echo, sum
+(values), sleep (ms), sha256 (data), fail (error_code, error_message).`,
   async run({ values }, terminal) {
     const { transport } = values;
     if (transport !== 'ws' && transport !== 'http') throw new UsageError('--transport must be ws or http');
     const drainSec = numberOption('drain-sec', values['drain-sec'], { min: 0, max: 86_400 });
-    const reference = new ReferenceMiner({
-      client: openClient(values.url, terminal),
-      profile: profileOf(values, terminal),
-      transport,
-    });
+    const profile = profileOf(values, terminal);
+    const reference = new ReferenceMiner({ client: openClient(values.url, terminal), profile, transport });
     const signal = terminal.stopSignal();
     const say = sayOn(terminal, values.json);
     report(reference, say);
-    const leave = () => void drainAndStop(reference, drainSec * 1000, say);
+    const worker = values.work
+      ? openWorker(reference, profile, values['coordinator-url'], terminal, say)
+      : undefined;
+    const leave = () => void drainAndStop(reference, worker, drainSec * 1000, say);
     signal.addEventListener('abort', leave, { once: true });
-    const end = await reference.session.run();
+    const end = await runBoth(reference, worker);
     if (end === 'replaced') throw new CommandError('another registration of this miner took over');
     await logout(reference, say);
     return 0;
@@ -114,8 +125,24 @@ function report({ session }: ReferenceMiner, say: Say): void {
   );
 }
 
-async function drainAndStop(reference: ReferenceMiner, budgetMs: number, say: Say): Promise<void> {
+/** Runs the session with the hub and the work for the coordinator until both are over. @throws what either throws, after ending the other */
+async function runBoth(reference: ReferenceMiner, worker: JobWorker | undefined): Promise<SessionEnd> {
+  const session = reference.session.run().finally(() => worker?.leave());
+  const work = worker?.run().finally(() => reference.session.stop());
+  const [end, worked] = await Promise.allSettled([session, work]);
+  if (end.status === 'rejected') throw end.reason;
+  if (worked.status === 'rejected') throw worked.reason;
+  return end.value;
+}
+
+async function drainAndStop(
+  reference: ReferenceMiner,
+  worker: JobWorker | undefined,
+  budgetMs: number,
+  say: Say,
+): Promise<void> {
   const deadlineMs = performance.now() + budgetMs;
+  worker?.leave();
   try {
     await reference.drain();
     say('draining', { jobs: reference.jobs });
@@ -125,6 +152,7 @@ async function drainAndStop(reference: ReferenceMiner, budgetMs: number, say: Sa
     if (!(error instanceof HubError)) throw error;
     say('drain_failed', { reason: error.message });
   } finally {
+    worker?.breakOff();
     reference.session.stop();
   }
 }
