@@ -4,6 +4,7 @@ import { createHubApp } from '../hub/app.ts';
 import { startBeacon } from '../hub/beacon.ts';
 import { type HubDeps, type HubState, openDeps } from '../hub/deps.ts';
 import { HEARTBEAT_PATH, MinerSockets } from '../hub/miners/socket.ts';
+import { EVENTS_PATH, EventSockets } from '../hub/sla/events.ts';
 import { type Config, loadConfig } from '../platform/config.ts';
 import { closeServer, createHttpServer, listen } from '../platform/http.ts';
 import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
@@ -39,7 +40,8 @@ export async function startHub(
   const state: HubState = { draining: false };
   const server = createHttpServer(createHubApp(deps, state));
   const sockets = new MinerSockets(deps);
-  routeUpgrades(server, { [HEARTBEAT_PATH]: sockets.upgrade });
+  const events = new EventSockets(deps);
+  routeUpgrades(server, { [HEARTBEAT_PATH]: sockets.upgrade, [EVENTS_PATH]: events.upgrade });
   const migration = keepMigrating(config.db_dsn, log);
   try {
     await Promise.all([
@@ -54,13 +56,13 @@ export async function startHub(
       url,
       stop() {
         migration.stop();
-        stopped ??= stop({ deps, state, server, sockets, stopBeacon });
+        stopped ??= stop({ deps, state, server, sockets, events, stopBeacon });
         return stopped;
       },
     };
   } catch (error) {
     migration.stop();
-    await sockets.stop();
+    await Promise.all([sockets.stop(), events.stop()]);
     await deps.close();
     throw error;
   }
@@ -71,6 +73,7 @@ interface Parts {
   readonly state: HubState;
   readonly server: Server;
   readonly sockets: MinerSockets;
+  readonly events: EventSockets;
   readonly stopBeacon: () => void;
 }
 
@@ -78,11 +81,15 @@ interface Parts {
  * Readiness says no first, and requests are still served for SHUTDOWN_DRAIN_MS, so that load balancers turn away before anybody is refused. Then
  * the listener closes, sockets get 1012, requests in flight finish, and the stores are let go.
  */
-async function stop({ deps, state, server, sockets, stopBeacon }: Parts): Promise<void> {
+async function stop({ deps, state, server, sockets, events, stopBeacon }: Parts): Promise<void> {
   state.draining = true;
   await sleep(deps.config.shutdown_drain_ms);
   stopBeacon();
-  await Promise.all([closeServer(server, requestBudgetMs(deps.config), deps.log), sockets.stop()]);
+  await Promise.all([
+    closeServer(server, requestBudgetMs(deps.config), deps.log),
+    sockets.stop(),
+    events.stop(),
+  ]);
   await deps.close();
 }
 

@@ -26,6 +26,26 @@ type AuthSettings = Pick<Config, 'coordinator_shared_secret' | 'coordinator_allo
  * the list the coordinator secrets are not even compared, so nobody there learns whether a guess was right.
  */
 export function createPermit(settings: AuthSettings): Permit {
+  const identify = createIdentify(settings);
+  return (...roles) =>
+    async function permit(c, next) {
+      c.set(
+        'caller',
+        identify(c.get('address'), (name) => c.req.header(name), roles),
+      );
+      await next();
+    };
+}
+
+/** Finds out who calls from an address, by its headers. @throws AppError `unauthenticated` or `forbidden` */
+export type Identify = (
+  address: string,
+  header: (name: string) => string | undefined,
+  roles: readonly Role[],
+) => Caller<Role>;
+
+/** The same for what is no route: WebSocket handshakes. */
+export function createIdentify(settings: AuthSettings): Identify {
   const secrets: readonly Secret[] = [
     ...settings.coordinator_shared_secret.map((text) => secretOf('coordinator', text)),
     ...settings.admin_api_key.map((text) => secretOf('admin', text)),
@@ -33,28 +53,24 @@ export function createPermit(settings: AuthSettings): Permit {
   const allowlist =
     settings.coordinator_allowlist.length === 0 ? undefined : addressSet(settings.coordinator_allowlist);
 
-  return (...roles) =>
-    async function permit(c, next) {
-      const allowed = mayCoordinate(allowlist, c.get('address'));
-      const known = secrets.filter(({ caller }) => allowed || caller.role !== 'coordinator');
-      const callers = (['coordinator', 'admin'] as const).flatMap((role) =>
-        presented(c.req.header(HEADER_OF[role]), c.req.header('Authorization')).flatMap((text) =>
-          matching(known, role, text),
-        ),
-      );
-      const caller = callers.find(({ role }) => roles.includes(role));
-      if (caller === undefined) {
-        if (callers.length > 0) throw new AppError('forbidden', `this call is for: ${roles.join(', ')}`);
-        if (!allowed && roles.includes('coordinator'))
-          throw new AppError('forbidden', 'coordinators may not call from this address');
-        throw new AppError(
-          'unauthenticated',
-          `a valid secret is needed, in ${roles.map((role) => HEADER_OF[role]).join(' or ')} or as Bearer`,
-        );
-      }
-      c.set('caller', caller);
-      await next();
-    };
+  return (address, header, roles) => {
+    const allowed = mayCoordinate(allowlist, address);
+    const known = secrets.filter(({ caller }) => allowed || caller.role !== 'coordinator');
+    const callers = (['coordinator', 'admin'] as const).flatMap((role) =>
+      presented(header(HEADER_OF[role]), header('Authorization')).flatMap((text) =>
+        matching(known, role, text),
+      ),
+    );
+    const caller = callers.find(({ role }) => roles.includes(role));
+    if (caller !== undefined) return caller;
+    if (callers.length > 0) throw new AppError('forbidden', `this call is for: ${roles.join(', ')}`);
+    if (!allowed && roles.includes('coordinator'))
+      throw new AppError('forbidden', 'coordinators may not call from this address');
+    throw new AppError(
+      'unauthenticated',
+      `a valid secret is needed, in ${roles.map((role) => HEADER_OF[role]).join(' or ')} or as Bearer`,
+    );
+  };
 }
 
 /** The Bearer token of an Authorization header, if it is one. */

@@ -47,7 +47,7 @@ export async function deliverDue(
 }
 
 /** The signature of a body as the receiver must find it. */
-function signatureOf(secret: string, body: string, unixSec: number): string {
+export function signatureOf(secret: string, body: string, unixSec: number): string {
   return `t=${unixSec},v1=${createHmac('sha256', secret).update(`${unixSec}.${body}`).digest('hex')}`;
 }
 

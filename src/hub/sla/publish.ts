@@ -1,5 +1,5 @@
-import { asc, inArray, not } from 'drizzle-orm';
-import type { Database } from '../../platform/db.ts';
+import { asc, gt, inArray, not } from 'drizzle-orm';
+import type { Database, Orm } from '../../platform/db.ts';
 import { eventsChannel } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
@@ -35,6 +35,17 @@ export async function publishAlerts({ db, redis, scripts }: PublishDeps, limit: 
   const ids = rows.map((row) => row.id);
   await db.run((orm) => orm.update(slaAlerts).set({ published: true }).where(inArray(slaAlerts.id, ids)));
   return rows.length;
+}
+
+/** Alerts after an id, oldest first. */
+export async function readAlerts(orm: Orm, after: number, limit: number): Promise<Alert[]> {
+  const rows = await orm
+    .select()
+    .from(slaAlerts)
+    .where(gt(slaAlerts.id, after))
+    .orderBy(asc(slaAlerts.id))
+    .limit(limit);
+  return rows.map(alertOf);
 }
 
 /** The form of an alert on the wire. */

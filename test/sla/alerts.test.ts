@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { eq, sql } from 'drizzle-orm';
+import { WebSocket } from 'ws';
+import { startHub } from '../../src/bin/hub.ts';
+import { deliverDue, signatureOf } from '../../src/hub/sla/deliveries.ts';
+import { type Alert, publishAlerts } from '../../src/hub/sla/publish.ts';
+import { slaAlerts, slaDeliveries } from '../../src/hub/sla/tables.ts';
+import { replaceWebhooks } from '../../src/hub/sla/webhooks.ts';
+import { createLogger } from '../../src/platform/logger.ts';
+import { harness, TEST_SECRETS } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { openWorld, type World } from './world.ts';
+
+const h = await harness();
+const SECRET = 'a secret of sixteen or more';
+
+interface Received {
+  readonly headers: Record<string, unknown>;
+  readonly body: string;
+}
+
+/** A receiver that answers with the given statuses in turn, then 200. */
+async function receiver(statuses: number[]): Promise<{ url: string; received: Received[] }> {
+  const received: Received[] = [];
+  const server = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    received.push({ headers: request.headers, body });
+    response.writeHead(statuses.shift() ?? 200).end();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  h.cleanup(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, received };
+}
+
+/** Opens one violation, and with it one alert of a miner. */
+async function violate(world: World): Promise<void> {
+  const miner = await world.register();
+  await world.job(miner, 'failed');
+  await world.run(20, () => world.beat(miner));
+  await world.collect();
+}
+
+test('webhooks are signed, retried until they are taken, and sent once after that', async () => {
+  const world = await openWorld(h);
+  const { db } = world.deps;
+  const { url, received } = await receiver([500, 429, 302]);
+  await replaceWebhooks(db, [{ url, secret: SECRET }]);
+  await violate(world);
+  const left = () => db.run((orm) => orm.select().from(slaDeliveries));
+  assert.equal((await left()).length, 1);
+  await waitFor(
+    async () => {
+      await db.run((orm) => orm.update(slaDeliveries).set({ nextAt: sql`now()` }));
+      await Promise.all([deliverDue(world.deps, 10), deliverDue(world.deps, 10)]);
+      return (await left()).length === 0;
+    },
+    { what: 'the delivery is taken' },
+  );
+  assert.equal(received.length, 4);
+  assert.equal(new Set(received.map(({ headers }) => headers['x-poolhub-delivery'])).size, 1);
+  for (const { headers, body } of received) {
+    const signature = String(headers['x-poolhub-signature']);
+    const at = Number(/^t=(\d+),/.exec(signature)?.[1]);
+    assert.equal(signature, signatureOf(SECRET, body, at));
+    assert.equal(
+      signature.split('v1=')[1],
+      createHmac('sha256', SECRET).update(`${at}.${body}`).digest('hex'),
+    );
+    const alert = JSON.parse(body) as Alert;
+    assert.equal(alert.type, 'violation.opened');
+    assert.equal(alert.data.violation_type, 'completion_rate');
+  }
+  await replaceWebhooks(db, []);
+});
+
+test('a receiver that is gone does not hold up the rest, and is given up in the end', async () => {
+  const world = await openWorld(h);
+  const { db } = world.deps;
+  await replaceWebhooks(db, [{ url: 'http://127.0.0.1:1/', secret: SECRET }]);
+  await violate(world);
+  // The pool of the test before may be in violation too by now.
+  const due = await db.run((orm) => orm.update(slaDeliveries).set({ attempts: 11 }).returning());
+  assert.ok(due.length > 0);
+  assert.deepEqual(await deliverDue(world.deps, 100), { sent: 0, failed: due.length });
+  const [row] = await db.run((orm) => orm.select().from(slaDeliveries));
+  assert.ok(row?.failedAt instanceof Date && row.lastError !== null);
+  await db.run((orm) => orm.update(slaDeliveries).set({ nextAt: sql`now()` }));
+  assert.deepEqual(await deliverDue(world.deps, 10), { sent: 0, failed: 0 });
+  await replaceWebhooks(db, []);
+  assert.equal((await db.run((orm) => orm.select().from(slaDeliveries))).length, 0);
+});
+
+test('watchers of /v1/events hear of alerts on any replica, and of what they missed', async () => {
+  const world = await openWorld(h);
+  const config = { ...world.deps.config, poolhub_port: 0, shutdown_drain_ms: 0 };
+  const hub = await startHub(config, createLogger('silent', 'test'));
+  h.cleanup(() => hub.stop());
+  const url = `${hub.url.replace('http', 'ws')}/v1/events`;
+  const stranger = new WebSocket(url);
+  const [, response] = await once(stranger, 'unexpected-response');
+  assert.equal(response.statusCode, 401);
+  stranger.on('error', () => {});
+  stranger.terminate();
+
+  const heard: Alert[] = [];
+  const watch = async (query: string) => {
+    const socket = new WebSocket(url + query, { headers: { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY } });
+    socket.on('message', (data) => heard.push(JSON.parse(String(data)) as Alert));
+    await once(socket, 'open');
+    return socket;
+  };
+  const live = await watch('');
+  await violate(world);
+  const [newest] = await world.deps.db.run((orm) =>
+    orm.select().from(slaAlerts).orderBy(sql`id desc`).limit(1),
+  );
+  const id = newest?.id ?? 0;
+  const hears = () => heard.some((alert) => alert.id === id);
+  await waitFor(
+    async () => {
+      // Until the hub has subscribed nobody hears: say it again.
+      await world.deps.db.run((orm) =>
+        orm.update(slaAlerts).set({ published: false }).where(eq(slaAlerts.id, id)),
+      );
+      await publishAlerts(world.deps, 100);
+      return hears();
+    },
+    { what: 'the alert is heard' },
+  );
+  live.close();
+  heard.length = 0;
+  const late = await watch(`?after=${id - 1}`);
+  await waitFor(hears, { what: 'the missed alert is heard' });
+  const closed = once(late, 'close');
+  await hub.stop();
+  assert.equal((await closed)[0], 1012);
+});
