@@ -69,7 +69,7 @@ test('slots move to other masters while the pool works, and nothing is lost or s
   await leave(sessions);
 });
 
-test('a master dies under load: a replica takes over, what was replicated stays, and all goes on by itself', async () => {
+test('a master dies under load: a replica takes over, what was replicated stays, and all goes on by itself', async (t) => {
   const [client] = clients as [(typeof clients)[number]];
   const sessions = await registerFleet(client, 48);
   const job_id = uniqueId('job');
@@ -87,9 +87,13 @@ test('a master dies under load: a replica takes over, what was replicated stays,
   await load.answeredAgain();
   // What a replica has acknowledged is what Redis promises to keep.
   assert.equal(await victim.redis.wait(1, 10_000), 1);
+  const killedMs = performance.now();
   await victim.server.kill();
   await waitFor(() => load.seen.refused > 0, { ...PATIENT, what: 'clients notice' });
   await load.answeredAgain();
+  t.diagnostic(
+    `whole again after ${Math.round(performance.now() - killedMs)} ms: ${JSON.stringify(load.seen)}`,
+  );
   await load.stop();
   assert.deepEqual(await waitFor(() => held(clients[1])), before);
   assert.deepEqual(await differences(), []);
