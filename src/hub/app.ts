@@ -7,6 +7,7 @@ import { HUB_SECURITY, openapiRoute } from '../platform/openapi.ts';
 import { lazyQueues } from '../platform/queues.ts';
 import { createLimit, createMinerLimit } from '../platform/rate-limit.ts';
 import { VERSION } from '../platform/version.ts';
+import { queueRoutes } from './admin/queues.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { billingRoutes } from './billing/routes.ts';
 import type { HubDeps, HubState } from './deps.ts';
@@ -39,6 +40,7 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   trustRoutes(app, deps, guards);
   adminRoutes(app, deps, guards);
   slaRoutes(app, deps, guards, queues);
+  queueRoutes(app, deps, guards, queues);
   billingRoutes(app, deps, guards);
   healthRoutes(app, deps, state);
   openapiRoute(app, { title: 'Pool Hub', version: VERSION, description: DESCRIPTION }, HUB_SECURITY);
