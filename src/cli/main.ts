@@ -20,6 +20,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'registry show': async () => (await import('./commands/registry.ts')).registryShow,
   'shards plan': async () => (await import('./commands/shards.ts')).shardsPlan,
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
+  'billing sync': async () => (await import('./commands/billing.ts')).billingSync,
+  'billing usage': async () => (await import('./commands/billing.ts')).billingUsage,
   migrate: async () => (await import('./commands/migrate.ts')).migrate,
 };
 

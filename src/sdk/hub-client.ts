@@ -22,12 +22,15 @@ export class HubClient {
   readonly transport: Transport;
   readonly #coordinator: Record<string, string>;
   readonly #admin: Record<string, string>;
+  /** For calls that both may make: a coordinator's secret, else an administrator's key. */
+  readonly #either: Record<string, string>;
 
   constructor(options: HubClientOptions) {
     this.transport = new Transport(options);
     const { coordinatorSecret, adminKey } = options;
     this.#coordinator = coordinatorSecret === undefined ? {} : { 'X-Coordinator-Secret': coordinatorSecret };
     this.#admin = adminKey === undefined ? {} : { 'X-Admin-Key': adminKey };
+    this.#either = coordinatorSecret === undefined ? this.#admin : this.#coordinator;
   }
 
   /** Registers, or registers again: that replaces the profile and the session, so a repeat after a lost answer does no harm. */
@@ -157,6 +160,18 @@ export class HubClient {
   /** Says how a job went; counts once for each job, miner and outcome. */
   feedback(feedback: t.FeedbackRequest, options?: CallOptions): Promise<t.FeedbackAnswer> {
     return this.#post('/v1/feedback', this.#coordinator, feedback, true, options);
+  }
+
+  /** What was used in the last hours, and how much of it the coordinator has. */
+  billingUsage(query: t.UsageQuery = {}, options?: CallOptions): Promise<t.UsageReport> {
+    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
+    const path = `/v1/sla/billing/usage?${new URLSearchParams(given)}`;
+    return this.#json({ method: 'GET', path, headers: this.#either, idempotent: true, ...options });
+  }
+
+  /** Has the worker send what was used to the coordinator; the answer may take 10 s. */
+  billingSync(request: t.BillingSyncRequest, options?: CallOptions): Promise<t.BillingSync> {
+    return this.#post('/v1/sla/billing/sync', this.#either, request, true, options);
   }
 
   /** Health of the hub; one that is down answers too, with status 503. */

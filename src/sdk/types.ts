@@ -1,5 +1,6 @@
 import type * as v from 'valibot';
 import type * as admin from '../hub/admin/schema.ts';
+import type * as billing from '../hub/billing/schema.ts';
 import type * as matching from '../hub/matching/schema.ts';
 import type * as miners from '../hub/miners/schema.ts';
 import type * as hub from '../hub/schema.ts';
@@ -32,5 +33,10 @@ export type FeedbackRequest = v.InferInput<typeof trust.FeedbackRequest>;
 export type FeedbackAnswer =
   | v.InferOutput<typeof trust.FeedbackAnswer>
   | v.InferOutput<typeof trust.FeedbackJournaled>;
+
+export type UsageQuery = v.InferInput<typeof billing.UsageQuery>;
+export type UsageReport = v.InferOutput<typeof billing.UsageReport>;
+export type BillingSyncRequest = v.InferInput<typeof billing.SyncRequest>;
+export type BillingSync = v.InferOutput<typeof billing.SyncAnswer>;
 
 export type HealthAnswer = v.InferOutput<typeof hub.HealthAnswer>;

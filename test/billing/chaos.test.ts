@@ -8,7 +8,7 @@ import type { TestProcess } from '../support/processes.ts';
 import { Random } from '../support/random.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { startReceiver } from './receiver.ts';
-import { billedMiner, feedback, recordsOf } from './world.ts';
+import { billedMiner, feedback, recordsOf, unitsOf } from './world.ts';
 
 const h = await harness();
 
@@ -32,8 +32,10 @@ const KILLS = 4;
 
 test('whatever dies, hangs or overlaps, each record is accepted exactly once', {
   timeout: 240_000,
-}, async () => {
-  const random = new Random(Number(process.env.TEST_SEED ?? Date.now() % 1e6));
+}, async (t) => {
+  const seed = Number(process.env.TEST_SEED ?? Date.now() % 1e6);
+  t.diagnostic(`TEST_SEED=${seed}`);
+  const random = new Random(seed);
   const receiver = await startReceiver(h);
   const settings = {
     COORDINATOR_BILLING_URL: receiver.url,
@@ -109,9 +111,4 @@ async function passTime(app: Awaited<ReturnType<typeof openApp>>): Promise<void>
       sql`update ${usageRecords} set due_at = now() where due_at is not null and claim is null`,
     );
   });
-}
-
-function unitsOf(text: string): bigint {
-  const [whole = '0', fraction = ''] = text.split('.');
-  return BigInt(whole + fraction.padEnd(8, '0'));
 }

@@ -5,7 +5,7 @@ import { completeRecords } from '../../src/hub/billing/usage.ts';
 import { recordFeedback } from '../../src/hub/trust/feedback.ts';
 import { openHub, registerMiner, uniqueId } from '../durable/fleet.ts';
 import { harness } from '../support/harness.ts';
-import { billedMiner, feedback, recordsOf, report, storeProfile } from './world.ts';
+import { billedMiner, feedback, recordsOf, report, storeProfile, unitsOf } from './world.ts';
 
 const h = await harness();
 const hub = await openHub(h);
@@ -113,9 +113,4 @@ function exact(value: number): { numerator: bigint; denominator: bigint } {
 
 function roundHalfUp(numerator: bigint, denominator: bigint): bigint {
   return (2n * numerator + denominator) / (2n * denominator);
-}
-
-function unitsOf(text: string): bigint {
-  const [whole = '0', fraction = ''] = text.split('.');
-  return BigInt(whole + fraction.padEnd(8, '0'));
 }

@@ -63,3 +63,9 @@ export function recordsOf(hub: HubDeps, minerId: string) {
       .orderBy(asc(usageRecords.usedAt), asc(usageRecords.resourceType)),
   );
 }
+
+/** A decimal as hundred-millionths. */
+export function unitsOf(text: string): bigint {
+  const [whole = '0', fraction = ''] = text.split('.');
+  return BigInt(whole + fraction.padEnd(8, '0'));
+}

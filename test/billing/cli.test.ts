@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import { startWorker } from '../../src/bin/worker.ts';
+import { createLogger } from '../../src/platform/logger.ts';
+import { runCli } from '../cli/run-cli.ts';
+import { openHub } from '../durable/fleet.ts';
+import { startHubProcess } from '../sdk/hub-process.ts';
+import { harness } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { type Receiver, startReceiver } from './receiver.ts';
+import { billedMiner, feedback } from './world.ts';
+
+const h = await harness();
+let receiver: Receiver;
+let env: Record<string, string>;
+let minerId: string;
+
+before(async () => {
+  receiver = await startReceiver(h);
+  const settings = {
+    COORDINATOR_BILLING_URL: receiver.url,
+    COORDINATOR_API_KEY: 'key-of-the-hub',
+    SHUTDOWN_TIMEOUT_SEC: '60',
+  };
+  // The worker syncs as soon as it starts.
+  receiver.misbehave(['422'], 1000);
+  const hub = await startHubProcess(h, settings);
+  env = await h.env({ POOLHUB_URL: hub.url });
+  const deps = await openHub(h, settings);
+  minerId = await billedMiner(deps, { tenantId: 'tenant-cli', gpuCount: 2 });
+  await feedback(deps, minerId, 'completed', { latencyMs: 3_600_000 });
+  const worker = await startWorker(deps.config, createLogger('silent', 'test'));
+  h.cleanup(() => worker.stop());
+});
+
+const poolhub = (...args: string[]) => runCli(args, env);
+
+test('billing sync and usage say what the coordinator has', async () => {
+  const early = await poolhub('billing', 'sync', '--miner', 'another', '--json');
+  assert.equal(early.code, 0, early.stderr);
+  assert.equal(JSON.parse(early.stdout).released, 0);
+  const failed = await poolhub('billing', 'sync', '--miner', minerId);
+  assert.equal(failed.code, 1, failed.stderr);
+  assert.match(failed.stdout, /^Pending: 0 records sent, 2 not yet, 2 failed, last: status 422/);
+  const report = await poolhub('billing', 'usage');
+  assert.equal(report.code, 0, report.stderr);
+  assert.match(report.stdout, /^gpu_hours +2 +1 +1$/m);
+  assert.match(report.stdout, /^compute_hours +1 +0\.3 +1$/m);
+  assert.match(report.stdout, /^tenant-cli +1\.3 +2$/m);
+  assert.match(report.stdout, /^1\.3 USD in 2 records of the last 24 h; 2 records are not sent; 2 failed/m);
+  const nothing = await poolhub('billing', 'usage', '--tenant', 'nobody');
+  assert.match(nothing.stdout, /^Nothing was used/);
+  assert.equal((await poolhub('billing', 'usage', '--hours', '0')).code, 2);
+  receiver.misbehave([], 0);
+  const synced = () =>
+    poolhub('billing', 'sync').then(({ code, stdout }) => (code === 0 ? stdout : undefined));
+  assert.match(await waitFor(synced, { timeoutMs: 60_000, what: 'a sync' }), /^Synced: \d records sent/);
+  assert.match((await poolhub('billing', 'usage')).stdout, /; the coordinator has all of it$/m);
+});
