@@ -84,8 +84,7 @@ test('after a restart of all replicas the miners return no faster than the targe
   t.diagnostic(`heartbeats a second, of ${MINERS} miners: ${curve.join(' ')}`);
   assert.equal(curve.reduce((sum, count) => sum + count, 0) > 4 * MINERS, true);
   assert.ok(most(curve) <= TARGET_PER_SEC * 1.25, `${most(curve)} in one second`);
-  const interval = world.leaseMs / 3000;
-  assert.ok(most(curve.slice(45)) <= (MINERS / interval) * 2, 'the jitter spreads them further');
+  assert.ok(Math.min(...curve.slice(60)) > 0, 'the jitter fills the lulls');
 });
 
 test('intervals and leases stretch together when the fleet would beat more than the target', async () => {

@@ -35,10 +35,10 @@ const LIST_TERMS: Record<NonNullable<ListFilter['state']>, string> = {
 };
 
 /** Due entries of each kind that one call of the reaper takes: a removal costs tens of microseconds, and no call may hold Redis for 5 ms. */
-export const REAP_BATCH = 50;
+export const REAP_BATCH = 25;
 
 /** Due entries that each beacon of a hub steps, of each kind. */
-const BEACON_STEPS = 50;
+const BEACON_STEPS = 25;
 
 /** Typed callers of the registry's scripts: one method, one script, one round trip. Throws what Redis throws. */
 export class MinerStore {
