@@ -22,6 +22,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
   'billing sync': async () => (await import('./commands/billing.ts')).billingSync,
   'billing usage': async () => (await import('./commands/billing.ts')).billingUsage,
+  'sla report': async () => (await import('./commands/sla.ts')).slaReport,
+  'capacity forecast': async () => (await import('./commands/capacity.ts')).capacityForecast,
   migrate: async () => (await import('./commands/migrate.ts')).migrate,
 };
 

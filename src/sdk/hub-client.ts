@@ -162,6 +162,41 @@ export class HubClient {
     return this.#post('/v1/feedback', this.#coordinator, feedback, true, options);
   }
 
+  /** Service levels of a miner, or (undefined) of all and of the pool: the newest measurements, at most 1,000 of them. */
+  slaMetrics(
+    minerId: string | undefined,
+    query: t.SlaMetricsQuery = {},
+    options?: CallOptions,
+  ): Promise<t.SlaMetrics> {
+    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
+    const miner = minerId === undefined ? '' : `/${encodeURIComponent(minerId)}`;
+    return this.#levels(`metrics${miner}?${new URLSearchParams(given)}`, options);
+  }
+
+  /** Violations that are open now, the newest first, at most 1,000. */
+  openViolations(options?: CallOptions): Promise<t.SlaViolations> {
+    return this.#levels('violations?resolved=false&limit=1000', options);
+  }
+
+  slaStatus(options?: CallOptions): Promise<t.SlaStatus> {
+    return this.#levels('status', options);
+  }
+
+  /** Places that will be in use, hour by hour. */
+  capacityForecast(hoursAhead?: number, options?: CallOptions): Promise<t.CapacityForecast> {
+    const query = hoursAhead === undefined ? '' : `?hours_ahead=${hoursAhead}`;
+    return this.#levels(`capacity/forecast${query}`, options);
+  }
+
+  capacityRecommendations(options?: CallOptions): Promise<t.CapacityRecommendations> {
+    return this.#levels('capacity/recommendations', options);
+  }
+
+  #levels<Answer>(path: string, options?: CallOptions): Promise<Answer> {
+    const headers = this.#either;
+    return this.#json({ method: 'GET', path: `/v1/sla/${path}`, headers, idempotent: true, ...options });
+  }
+
   /** What was used in the last hours, and how much of it the coordinator has. */
   billingUsage(query: t.UsageQuery = {}, options?: CallOptions): Promise<t.UsageReport> {
     const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);

@@ -4,6 +4,7 @@ import type * as billing from '../hub/billing/schema.ts';
 import type * as matching from '../hub/matching/schema.ts';
 import type * as miners from '../hub/miners/schema.ts';
 import type * as hub from '../hub/schema.ts';
+import type * as sla from '../hub/sla/schema.ts';
 import type * as trust from '../hub/trust/schema.ts';
 
 export type RegisterRequest = v.InferInput<typeof miners.RegisterRequest>;
@@ -40,3 +41,10 @@ export type BillingSyncRequest = v.InferInput<typeof billing.SyncRequest>;
 export type BillingSync = v.InferOutput<typeof billing.SyncAnswer>;
 
 export type HealthAnswer = v.InferOutput<typeof hub.HealthAnswer>;
+
+export type SlaMetricsQuery = v.InferInput<typeof sla.MetricsQuery>;
+export type SlaMetrics = v.InferOutput<typeof sla.MetricsAnswer>;
+export type SlaViolations = v.InferOutput<typeof sla.ViolationsAnswer>;
+export type SlaStatus = v.InferOutput<typeof sla.StatusAnswer>;
+export type CapacityForecast = v.InferOutput<typeof sla.ForecastAnswer>;
+export type CapacityRecommendations = v.InferOutput<typeof sla.RecommendationsAnswer>;
