@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { loadCoordinatorConfig, ownSettings } from '../coordinator/environment.ts';
 import { devSecrets, writeEnvFile } from '../embedded/dev-secrets.ts';
 import { openPostgres } from '../embedded/postgres.ts';
 import { openRedis } from '../embedded/redis.ts';
@@ -13,6 +14,7 @@ import { startFailure } from '../platform/lifecycle.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { packageRoot } from '../platform/paths.ts';
 import { HubError } from '../sdk/errors.ts';
+import { startCoordinator } from './coordinator.ts';
 import { firstCalls } from './first-calls.ts';
 import { startHub } from './hub.ts';
 import { tryLock } from './lock.mjs';
@@ -20,7 +22,7 @@ import { stopOnSignals } from './signals.ts';
 import { startWorker } from './worker.ts';
 
 const USAGE = `npm start [-- [--demo] [--data FOLDER]]
-Runs one hub and one worker on the stores of REDIS_URL and DB_DSN, or on private ones with their data in FOLDER (.data).
+Runs one hub, one worker and one coordinator on the stores of REDIS_URL and DB_DSN, or on private ones with their data in FOLDER (.data).
 --demo adds 200 simulated miners and a coordinator that gives them jobs, with a live summary.
 Settings come from the environment and from .env; .env.example lists them.`;
 
@@ -49,28 +51,79 @@ async function start({ dataDir, demo }: { dataDir: string; demo: boolean }): Pro
   const secrets = await devSecrets(join(dataDir, 'secrets.env'));
   const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value?.trim()));
   const settings = { ...EMBEDDED_DEFAULTS, ...(demo ? DEMO_DEFAULTS : {}), ...secrets, ...given };
-  const early = loadConfig({ ...NOT_YET, ...settings });
+  const early = {
+    ...loadConfig({ ...NOT_YET, ...settings }),
+    ...loadCoordinatorConfig({ ...NOT_YET, ...settings }),
+  };
   await checkPort(early.poolhub_bind, early.poolhub_port);
+  await checkPort(early.coordinator_bind, early.coordinator_port);
 
   const stores = await openStores(dataDir, settings);
-  const config = loadConfig({ ...settings, ...stores });
-  await migrateDatabase(config.db_dsn);
-  const worker = await startWorker(config);
-  started.push(() => worker.stop());
-  const hub = await startHub(config);
-  started.push(() => hub.stop());
+  const { hubUrl, coordinatorUrl } = await startServices({ ...settings, ...stores });
+  const keys = {
+    coordinatorSecret: firstKey(settings.COORDINATOR_SHARED_SECRET),
+    clientKey: firstKey(settings.CLIENT_API_KEYS),
+  };
   const runFile = join(dataDir, 'run.env');
   started.push(() => rm(runFile, { force: true }));
-  await writeEnvFile(runFile, { ...knownSettings({ ...settings, ...stores }), POOLHUB_URL: hub.url });
+  await writeEnvFile(runFile, {
+    ...knownSettings({ ...settings, ...stores }),
+    POOLHUB_URL: hubUrl,
+    COORDINATOR_URL: coordinatorUrl,
+    CLIENT_API_KEY: keys.clientKey,
+    COORDINATOR_MINER_KEY: firstKey(settings.MINER_API_KEYS),
+    COORDINATOR_ADMIN_KEY: firstKey(settings.ADMIN_API_KEYS),
+  });
 
-  const health = await fetch(`${hub.url}/v1/health`, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-  const ownSecret = given.COORDINATOR_SHARED_SECRET === undefined;
-  const coordinatorSecret = ownSecret ? secrets.COORDINATOR_SHARED_SECRET : '$COORDINATOR_SHARED_SECRET';
-  console.log(`Pool Hub: ${hub.url} (API: ${hub.url}/docs, data: ${dataDir})`);
+  const health = await fetch(`${hubUrl}/v1/health`, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
+  console.log(`Pool Hub: ${hubUrl} (API: ${hubUrl}/docs, data: ${dataDir})`);
+  console.log(`Coordinator: ${coordinatorUrl} (API: ${coordinatorUrl}/docs)`);
   console.log(`Health: ${await health.text()}\n`);
-  console.log(firstCalls({ url: hub.url, coordinatorSecret }));
+  // A secret of the user's own is not for the screen.
+  const shown = {
+    coordinatorSecret: given.COORDINATOR_SHARED_SECRET
+      ? '$COORDINATOR_SHARED_SECRET'
+      : keys.coordinatorSecret,
+    clientKey: given.CLIENT_API_KEYS ? '$CLIENT_API_KEY' : keys.clientKey,
+  };
+  console.log(firstCalls({ hubUrl, coordinatorUrl, ...shown }));
   console.log('\nCtrl-C stops it.');
-  if (demo) await watchDemo(hub.url, config.coordinator_shared_secret[0] ?? '');
+  if (demo) await watchDemo(hubUrl, keys.coordinatorSecret);
+}
+
+/**
+ * Starts hub, coordinator and worker, and tells each of the others: the coordinator asks the hub for miners, the worker sends usage to the
+ * coordinator. What they are told by the user to talk to instead stays so, except that this coordinator belongs to this hub.
+ */
+async function startServices(
+  settings: Record<string, string | undefined>,
+): Promise<{ hubUrl: string; coordinatorUrl: string }> {
+  const config = loadConfig(settings);
+  await migrateDatabase(config.db_dsn);
+  const hub = await startHub(config);
+  started.push(() => hub.stop());
+  const coordinator = await startCoordinator(
+    loadCoordinatorConfig({
+      ...settings,
+      POOLHUB_URL: hub.url,
+      POOLHUB_SECRET: config.coordinator_shared_secret[0],
+    }),
+  );
+  started.push(() => coordinator.stop());
+  const billing = {
+    COORDINATOR_BILLING_URL: coordinator.url,
+    COORDINATOR_API_KEY: firstKey(settings.ADMIN_API_KEYS),
+  };
+  const isBilledElsewhere = settings.COORDINATOR_BILLING_URL !== undefined;
+  const worker = await startWorker(isBilledElsewhere ? config : loadConfig({ ...settings, ...billing }));
+  started.push(() => worker.stop());
+  return { hubUrl: hub.url, coordinatorUrl: coordinator.url };
+}
+
+/** The first key of a list whose entries are `key` or `id=key`. */
+function firstKey(list = ''): string {
+  const [first = ''] = list.split(',');
+  return first.trim().replace(/^[A-Za-z0-9._:-]{1,64}=(?=[^=])/, '');
 }
 
 /** Runs until `stopAll`. @throws what the demo throws */
@@ -87,7 +140,9 @@ async function watchDemo(url: string, coordinatorSecret: string): Promise<void> 
 
 /** For the command line, which then works on what this start works on. */
 function knownSettings(values: Record<string, string | undefined>): Record<string, string> {
-  const found = describeSettings().map(({ name }) => [name, values[name]] as const);
+  const found = [...describeSettings(), ...describeSettings(ownSettings)].map(
+    ({ name }) => [name, values[name]] as const,
+  );
   return Object.fromEntries(found.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
@@ -129,7 +184,8 @@ function explain(error: unknown): string | undefined {
   if (error instanceof HubError) return `The demo does not go on: ${error.message}`;
   if (error instanceof ConfigError) return `Bad settings: ${error.message.replaceAll('\n', '; ')}`;
   const { code, syscall, path } = error as NodeJS.ErrnoException;
-  if (syscall === 'listen') return `${startFailure(error)}: set POOLHUB_BIND and POOLHUB_PORT`;
+  if (syscall === 'listen')
+    return `${startFailure(error)}: set POOLHUB_BIND and POOLHUB_PORT (COORDINATOR_BIND and COORDINATOR_PORT for the coordinator)`;
   if (code === 'EACCES' || code === 'EPERM')
     return `Not allowed to use ${path} (${code}): is it another user's?`;
   return undefined;

@@ -1,7 +1,11 @@
-/** Where the hub listens, and what a coordinator shows it; `'$NAME'`-style text stands for a secret of the user's own. */
+/** Where hub and coordinator listen, and what is shown to them; `'$NAME'`-style text stands for a secret of the user's own. */
 export interface FirstCalls {
-  url: string;
+  hubUrl: string;
+  coordinatorUrl: string;
+  /** By which a coordinator calls the hub. */
   coordinatorSecret: string;
+  /** By which a client calls the coordinator. */
+  clientKey: string;
 }
 
 const MINER = {
@@ -27,24 +31,34 @@ const MATCH = {
 };
 const FEEDBACK = { job_id: MATCH.job_id, miner_id: MINER.miner_id, outcome: 'completed', latency_ms: 420 };
 
+const JOB = { payload: { type: 'sum', values: [1, 2, 3] } };
+
 /** One command per main call, to be pasted into a shell in this order. */
-export function firstCalls({ url, coordinatorSecret }: FirstCalls): string {
-  const post = (path: string, headers: string[], payload: unknown) =>
+export function firstCalls({ hubUrl, coordinatorUrl, coordinatorSecret, clientKey }: FirstCalls): string {
+  const post = (url: string, headers: string[], payload: unknown) =>
     [
-      `curl -sw "\\n" ${url}${path}`,
+      `curl -sw "\\n" ${url}`,
       ...['Content-Type: application/json', ...headers].map((header) => `-H "${header}"`),
       `-d '${JSON.stringify(payload)}'`,
     ].join(' ');
   const coordinator = `X-Coordinator-Secret: ${coordinatorSecret}`;
-  const token = `node -pe 'JSON.parse(require("fs").readFileSync(0)).session_token'`;
+  const client = `X-Api-Key: ${clientKey}`;
+  const member = (name: string) => `node -pe 'JSON.parse(require("fs").readFileSync(0)).${name}'`;
   return [
     '# A miner registers and keeps its session token',
-    `TOKEN=$(${post('/v1/miners/register', [], MINER)} | ${token})`,
+    `TOKEN=$(${post(`${hubUrl}/v1/miners/register`, [], MINER)} | ${member('session_token')})`,
     '# It beats',
-    post('/v1/miners/heartbeat', ['Authorization: Bearer $TOKEN'], { queue_len: 0, avg_latency_ms: 40 }),
+    post(`${hubUrl}/v1/miners/heartbeat`, ['Authorization: Bearer $TOKEN'], {
+      queue_len: 0,
+      avg_latency_ms: 40,
+    }),
     '# A coordinator asks for the best miners',
-    post('/v1/match', [coordinator], MATCH),
+    post(`${hubUrl}/v1/match`, [coordinator], MATCH),
     '# It says how the job went, and the trust in the miner moves',
-    post('/v1/feedback', [coordinator], FEEDBACK),
+    post(`${hubUrl}/v1/feedback`, [coordinator], FEEDBACK),
+    '# A client of the coordinator submits a job (in another terminal, a miner for it: MINER_API_KEY=mine npm run poolhub -- miner --work --id mine)',
+    `JOB=$(${post(`${coordinatorUrl}/v1/jobs`, [client], JOB)} | ${member('job_id')})`,
+    '# The result, once the job is over',
+    `curl -sw "\\n" ${coordinatorUrl}/v1/jobs/$JOB/result -H "${client}"`,
   ].join('\n');
 }

@@ -17,7 +17,7 @@ const LAUNCHER = 'src/bin/launch.mjs';
 async function start(dataDir: string, env: Record<string, string> = {}) {
   const started = await h.startProcess(LAUNCHER, {
     args: ['start', '--data', dataDir],
-    env: { POOLHUB_PORT: '0', ...env },
+    env: { POOLHUB_PORT: '0', COORDINATOR_PORT: '0', ...env },
     ready: /Pool Hub: (http:\S+)[\s\S]*Ctrl-C stops it/,
     readyTimeoutMs: 60_000,
   });
@@ -28,7 +28,7 @@ async function start(dataDir: string, env: Record<string, string> = {}) {
 async function failToStart(dataDir: string, env: Record<string, string>): Promise<string[]> {
   const args = [join(packageRoot, LAUNCHER), 'start', '--data', dataDir];
   const program = await startProgram(process.execPath, args, {
-    env: { PATH: process.env.PATH, HOME: folder, POOLHUB_PORT: '0', ...env },
+    env: { PATH: process.env.PATH, HOME: folder, POOLHUB_PORT: '0', COORDINATOR_PORT: '0', ...env },
   });
   h.cleanup(() => program.stop());
   assert.deepEqual(await program.exited, { code: 1, signal: null }, program.output());
@@ -51,11 +51,12 @@ test('starts, works as printed, stops at Ctrl-C and finds its data again', async
   const health = await (await fetch(`${url}/v1/health`)).json();
   assert.equal((health as { status: string }).status, 'ok');
 
-  const [beat, match, feedback] = await paste(started.output());
+  const [beat, match, feedback, result] = await paste(started.output());
   assert.equal(beat?.status, 'ok');
   const [best] = (match?.candidates as Array<{ miner_id: string }> | undefined) ?? [];
   assert.equal(best?.miner_id, 'first-miner');
   assert.deepEqual(feedback, { status: 'ok', trust_score: 0.6, duplicate: false });
+  assert.equal((result?.error as { code: string } | undefined)?.code, 'not_ready', 'no miner works yet');
 
   const [second] = await failToStart(dataDir, {});
   assert.match(second ?? '', /^Pool Hub already runs on .* \(process \d+\)$/);
@@ -90,7 +91,7 @@ test('a killed start is followed by one that works', async () => {
 test('the demo shows miners, matches and outcomes, and stops', async () => {
   const started = await h.startProcess(LAUNCHER, {
     args: ['start', '--demo', '--data', join(folder, 'demo')],
-    env: { POOLHUB_PORT: '0' },
+    env: { POOLHUB_PORT: '0', COORDINATOR_PORT: '0' },
     ready: /miners online \d+ .* matches [\d.]+\/s p50 [\d.]+ ms p99 [\d.]+ ms .* completed [1-9]/,
     readyTimeoutMs: 90_000,
   });
