@@ -108,7 +108,7 @@ async function passTime(app: Awaited<ReturnType<typeof openApp>>): Promise<void>
   await app.deps.db.run(async (orm) => {
     await orm.delete(usagePause);
     await orm.execute(
-      sql`update ${usageRecords} set due_at = now() where due_at is not null and claim is null`,
+      sql`update ${usageRecords} set due_at = now() - interval '1 s' where due_at is not null and claim is null`,
     );
   });
 }

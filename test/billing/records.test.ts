@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { completeRecords } from '../../src/hub/billing/usage.ts';
-import { recordFeedback } from '../../src/hub/trust/feedback.ts';
+import { commitJournaled, recordFeedback } from '../../src/hub/trust/feedback.ts';
 import { openHub, registerMiner, uniqueId } from '../durable/fleet.ts';
 import { harness } from '../support/harness.ts';
 import { billedMiner, feedback, recordsOf, report, storeProfile, unitsOf } from './world.ts';
@@ -50,6 +50,25 @@ test('replays and duplicates, at once or later, make no second record', async ()
   await Promise.all(Array.from({ length: 8 }, () => recordFeedback(hub, same)));
   await recordFeedback(hub, { ...same, latencyMs: 2000 });
   assert.equal((await recordsOf(hub, id)).length, 2);
+});
+
+test('feedback that waited in the journal is used once, also when the drain repeats it', async () => {
+  const id = await billedMiner(hub, { tenantId: 'tenant-j', gpuCount: 1 });
+  const entry = {
+    job_id: uniqueId('job'),
+    miner_id: id,
+    outcome: 'completed' as const,
+    latency_ms: 7_200_000,
+    fail_code: null,
+    tokens_spent: null,
+    reservation_id: null,
+    at_ms: Date.UTC(2026, 0, 2),
+  };
+  await commitJournaled(hub, entry);
+  await commitJournaled(hub, entry);
+  const records = await recordsOf(hub, id);
+  assert.equal(records.length, 2);
+  for (const { usedAt } of records) assert.equal(usedAt.getTime(), entry.at_ms);
 });
 
 test('what a miner did before its profile was stored is billed to its tenant once that is known', async () => {

@@ -27,7 +27,7 @@ const passTime = () =>
   hub.db.run(async (orm) => {
     await orm.delete(usagePause);
     await orm.execute(
-      sql`update ${usageRecords} set due_at = now() where due_at is not null and claim is null`,
+      sql`update ${usageRecords} set due_at = now() - interval '1 s' where due_at is not null and claim is null`,
     );
   });
 
@@ -178,7 +178,9 @@ test('an answer that comes after the claim has lapsed still counts, a late failu
   receiver.misbehave([], 0);
   // Another pass takes over while the first one still waits.
   await hub.db.run((orm) =>
-    orm.execute(sql`update ${usageRecords} set due_at = now() where miner_id = ${id} and claim is not null`),
+    orm.execute(
+      sql`update ${usageRecords} set due_at = now() - interval '1 s' where miner_id = ${id} and claim is not null`,
+    ),
   );
   assert.deepEqual(await send(), { sent: 2, postponed: 0 });
   await slow;

@@ -92,6 +92,9 @@ const BAD: ReadonlyArray<readonly [name: string, value: string, why: RegExp]> = 
   ['STRATEGIES', 'eager=cap:1', /eager: must name/],
   ['STRATEGIES', 'balanced=cap:1,price:0,latency:0,trust:0,load:0', /DEFAULT_WEIGHTS/],
   ['TRUST_HALF_LIFE_DAYS', '1e3', /plain decimal/],
+  ['BILLING_PRICE_GPU_HOURS', '0.123456789', /at most 8 decimals/],
+  ['BILLING_PRICE_API_CALLS', '-1', /decimal/],
+  ['BILLING_SYNC_INTERVAL_HOURS', '0', /at least/],
   ['MAX_BODY_BYTES', '10', /at least 1024/],
   ['RATE_LIMIT_MATCH_PER_SEC', '0', /at least 1/],
 ];
@@ -106,6 +109,14 @@ for (const [name, value, why] of BAD) {
     assert.match(problems[0]?.why ?? '', why);
   });
 }
+
+test('a coordinator to bill is one with a key', () => {
+  const billed = { ...REQUIRED, COORDINATOR_BILLING_URL: 'http://127.0.0.1:8011' };
+  assert.deepEqual(problemsOf(billed), [
+    { name: 'COORDINATOR_API_KEY', why: 'is required with COORDINATOR_BILLING_URL' },
+  ]);
+  assert.deepEqual(problemsOf({ ...billed, COORDINATOR_API_KEY: 'key' }), []);
+});
 
 test('at most eight strategies', () => {
   const weights = 'cap:1,price:0,latency:0,trust:0,load:0';

@@ -36,13 +36,16 @@ export interface Unsent {
 
 const MAX_ERROR_CHARS = 300;
 
-/** Makes waiting records due, at most `limit`. Those that are due or sent stay as they are. @returns how many */
+/** The column has milliseconds; rounded up, now would be in the future. */
+const DUE_NOW = sql`date_trunc('milliseconds', now())`;
+
+/** Makes waiting records of known tenants due, at most `limit`. Those that are due or sent stay as they are. @returns how many */
 export async function releaseWaiting(orm: Orm, window: Window, limit: number): Promise<number> {
   const rows = await orm.execute(sql`
-    update ${usageRecords} set due_at = now()
+    update ${usageRecords} set due_at = ${DUE_NOW}
     where id in (
       select id from ${usageRecords}
-      where sent_at is null and due_at is null and ${within(window)}
+      where sent_at is null and due_at is null and tenant_id is not null and ${within(window)}
       limit ${limit} for update skip locked
     )
     returning id`);
@@ -104,7 +107,7 @@ export async function postpone(
 export async function giveBack(orm: Orm, ids: readonly string[], claim: string): Promise<void> {
   await orm
     .update(usageRecords)
-    .set({ claim: null, attempts: sql`${usageRecords.attempts} - 1`, dueAt: sql`now()` })
+    .set({ claim: null, attempts: sql`${usageRecords.attempts} - 1`, dueAt: DUE_NOW })
     .where(isClaimed(ids, claim));
 }
 
