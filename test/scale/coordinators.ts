@@ -32,9 +32,11 @@ const SHORT_TTL_MS = 700;
 const LONG_TTL_MS = 3_000;
 /** A hold that is nearly over may be gone when the answer to a repeat comes. */
 const SURELY_HELD_MS = 1_000;
-const HOLD_MS = 30;
+const HOLD_MS = 300;
+/** What a call meets whose replica dies, or has too much to do. */
+const AWAY: ReadonlySet<string> = new Set(['unavailable', 'unreachable', 'timeout']);
 
-/** One coordinator: claims, repeats itself, confirms, releases, forgets and dies, by chance. */
+/** One coordinator with two jobs at a time: claims, repeats itself, confirms, releases, forgets and dies, by chance. */
 export async function coordinate(
   clients: () => readonly HubClient[],
   fight: Fight,
@@ -42,16 +44,16 @@ export async function coordinate(
   goesOn: (round: number) => boolean,
 ): Promise<void> {
   const random = new Random(seed);
-  for (let round = 0; goesOn(round); round++) {
+  const claim = async () => {
     try {
       await claimOnce(clients, fight, random);
     } catch (error) {
-      if (!(error instanceof HubError) || !['unavailable', 'unreachable', 'timeout'].includes(error.code))
-        throw error;
+      if (!(error instanceof HubError) || !AWAY.has(error.code)) throw error;
       fight.failed += 1;
       await sleep(HOLD_MS * random.next());
     }
-  }
+  };
+  for (let round = 0; goesOn(round); round++) await Promise.all([claim(), claim()]);
 }
 
 async function claimOnce(clients: () => readonly HubClient[], fight: Fight, random: Random): Promise<void> {
