@@ -57,11 +57,16 @@ export async function applyRetention(
 function deleteOld(table: SQL, column: SQL, days: number, batch: number): SQL {
   return sql`
     with old as (
-      select ctid from ${table} where ${column} < now() - make_interval(days => ${days}) order by ${column} limit ${batch}
+      select ctid from ${table} where ${column} < ${daysAgo(days)} order by ${column} limit ${batch}
     ), gone as (
       delete from ${table} where ctid = any(array(select ctid from old)) returning 1
     )
     select count(*)::int as rows from gone`;
+}
+
+/** The start of a day, so that days are kept, merged and deleted as a whole. */
+function daysAgo(days: number): SQL {
+  return sql`date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - make_interval(days => ${days})`;
 }
 
 /**
@@ -73,7 +78,7 @@ function mergeIntoDays(days: number, batch: number): SQL {
   return sql`
     with old as (
       select ctid from ${slaMetrics}
-      where span_sec < ${DAY_SEC} and starts_at < date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - make_interval(days => ${days})
+      where span_sec < ${DAY_SEC} and starts_at < ${daysAgo(days)}
       order by starts_at limit ${batch}
     ), gone as (
       delete from ${slaMetrics} where ctid = any(array(select ctid from old)) and span_sec < ${DAY_SEC} returning *
