@@ -32,7 +32,13 @@ export class HubError extends Error {
   }
 }
 
-/** Reads an error answer; anything but the hub's envelope (a proxy's page) becomes `bad_answer`, or `unavailable` for a 502, 503 or 504. */
+/**
+ * A gateway without its hub; 408: the server closed a connection that had been silent for too long just when the call was
+ * sent, and never read it.
+ */
+const NOT_NOW: ReadonlySet<number> = new Set([408, 502, 503, 504]);
+
+/** Reads an error answer; anything but the hub's envelope (a proxy's page) becomes `bad_answer`, or `unavailable` where asking again helps. */
 export function errorFromAnswer(status: number, headers: Headers, text: string): HubError {
   const retryAfterMs = readRetryAfter(headers.get('Retry-After'));
   const found = readEnvelope(text);
@@ -40,9 +46,8 @@ export function errorFromAnswer(status: number, headers: Headers, text: string):
     const { code, message, request_id, details } = found.error;
     return new HubError(code, message, { status, requestId: request_id, details, retryAfterMs });
   }
-  const gatewayFailed = status >= 502 && status <= 504;
   return new HubError(
-    gatewayFailed ? 'unavailable' : 'bad_answer',
+    NOT_NOW.has(status) ? 'unavailable' : 'bad_answer',
     `the answer has status ${status} and is not the hub's`,
     { status, requestId: headers.get('X-Request-Id') ?? undefined, retryAfterMs },
   );

@@ -42,7 +42,7 @@ const failsWith = (code: HubError['code']) => (error: unknown) =>
   error instanceof HubError && error.code === code;
 
 describe('retries', () => {
-  for (const status of [502, 503, 504]) {
+  for (const status of [408, 502, 503, 504]) {
     test(`an idempotent call is sent again after ${status}`, async () => {
       const { url, seen } = await serveStatuses([status], [status], [200]);
       const transport = new Transport({ urls: [url], ...QUICK });
