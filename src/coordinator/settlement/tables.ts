@@ -40,7 +40,7 @@ export const settlements = coordinator.table(
     index('idx_settlements_open')
       .on(table.state, table.createdAt)
       .where(sql`${table.state} in ('pending', 'escrowed', 'rejected')`),
-    index('idx_settlements_created').on(table.createdAt.desc(), table.jobId.desc()),
+    index('idx_settlements_created').on(table.createdAt.desc().nullsFirst(), table.jobId.desc().nullsFirst()),
     check(
       'settlements_state',
       sql`${table.state} in ('kept', 'pending', 'escrowed', 'released', 'refunded', 'rejected')`,

@@ -43,7 +43,7 @@ export const feedback = poolhub.table(
   (table) => [
     uniqueIndex('idx_feedback_job_miner_outcome').on(table.jobId, table.minerId, table.outcome),
     uniqueIndex('idx_feedback_miner_seq').on(table.minerId, table.seq),
-    index('idx_feedback_miner_time').on(table.minerId, table.createdAt.desc()),
+    index('idx_feedback_miner_time').on(table.minerId, table.createdAt.desc().nullsFirst()),
     index('idx_feedback_unapplied').on(table.id).where(sql`not ${table.applied}`),
     check('feedback_outcome', sql`${table.outcome} in ('accepted', 'rejected', 'failed', 'completed')`),
   ],
