@@ -9,6 +9,7 @@ import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
 import { REAP_BATCH } from './miners/store.ts';
+import { keepStrategies } from './registry/strategies.ts';
 import { slaTasks } from './sla/tasks.ts';
 import { applyUnapplied } from './trust/feedback.ts';
 
@@ -24,6 +25,7 @@ const PARALLEL_SHARDS = 4;
 
 const REAP_EVERY_MS = 1_000;
 const REAP_BUDGET_MS = 800;
+const STRATEGIES_EVERY_MS = 30_000;
 const DRAIN_EVERY_MS = 500;
 const DRAIN_BUDGET_MS = 2_000;
 const APPLY_EVERY_MS = 5_000;
@@ -49,6 +51,17 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       backoff: RETRY,
       keep: KEEP,
       run: ({ batch }) => reap(deps, batch),
+    },
+    {
+      name: 'strategies',
+      queue: 'registry',
+      payload: v.strictObject({}),
+      scheduled: {},
+      everyMs: STRATEGIES_EVERY_MS,
+      attempts: 1,
+      backoff: RETRY,
+      keep: KEEP,
+      run: () => rescore(deps),
     },
     {
       name: 'journal-drain',
@@ -110,6 +123,15 @@ async function reap(deps: TaskDeps, batch: number): Promise<{ removed: number; h
   if (total.held > 0) deps.log.warn(total, 'self-preservation holds removals back');
   if (total.removed > 0) deps.log.info(total, 'lapsed miners removed');
   return total;
+}
+
+/** Two fleets of workers with different weights on one registry would undo each other's work: the log says so. */
+async function rescore(deps: TaskDeps): Promise<{ rebuilt: boolean }> {
+  const report = await keepStrategies(deps);
+  if (report !== undefined && report.miners > 0) {
+    deps.log.warn({ miners: report.miners, left: report.left }, 'the registry was rebuilt for new weights');
+  }
+  return { rebuilt: report !== undefined };
 }
 
 async function drainJournals(deps: TaskDeps, batch: number): Promise<{ written: number; dead: number }> {

@@ -1,7 +1,7 @@
 import type { Terminal } from '../../src/cli/command.ts';
+import type { JobWorker } from '../../src/cli/job-runner/job-worker.ts';
+import { openWorker } from '../../src/cli/job-runner/open-worker.ts';
 import { ReferenceMiner } from '../../src/cli/reference-miner.ts';
-import type { JobWorker } from '../../src/cli/work/job-worker.ts';
-import { openWorker } from '../../src/cli/work/open-worker.ts';
 import { HubClient } from '../../src/sdk/hub-client.ts';
 import { profileOf } from '../sdk/profiles.ts';
 import type { Harness } from '../support/harness.ts';

@@ -5,10 +5,10 @@ import type { RegisterRequest } from '../../sdk/types.ts';
 import { defineCommand, type Terminal } from '../command.ts';
 import { CommandError, UsageError } from '../errors.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
+import type { JobWorker } from '../job-runner/job-worker.ts';
+import { openWorker } from '../job-runner/open-worker.ts';
 import { numberOption, wholeOption } from '../numbers.ts';
 import { ReferenceMiner } from '../reference-miner.ts';
-import type { JobWorker } from '../work/job-worker.ts';
-import { openWorker } from '../work/open-worker.ts';
 
 const MAX_GB = 1_048_576;
 const DRAIN_POLL_MS = 100;

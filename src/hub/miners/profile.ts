@@ -39,7 +39,11 @@ export function normaliseGpuName(name: string): string {
 }
 
 /** Accelerators of a miner that names none: known names among tags and capabilities, else by the GPU's family, else `cpu`. */
-export function deriveAccel(gpuName: string, tags: readonly string[], capabilities: readonly string[]): string[] {
+export function deriveAccel(
+  gpuName: string,
+  tags: readonly string[],
+  capabilities: readonly string[],
+): string[] {
   const told = new Set([...tags, ...capabilities].map((value) => value.toLowerCase()));
   const named = ACCELERATORS.filter((name) => told.has(name) || told.has(`accel:${name}`));
   if (named.length > 0) return named;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fullJitterMs } from '../../sdk/backoff.ts';
 import type { CoordinatorClient } from '../../sdk/coordinator-client.ts';
@@ -54,6 +55,8 @@ export class JobWorker {
    */
   async run(): Promise<void> {
     const places = this.#options.registration.concurrency ?? 1;
+    // Every place listens while it polls or works, and the registration does.
+    setMaxListeners(places + 2, this.#leaving.signal, this.#breaking.signal);
     const polls = Promise.all(Array.from({ length: places }, () => this.#polls()));
     const loops = [this.#beats(), polls.finally(() => this.#ending.abort())];
     try {
