@@ -10,6 +10,10 @@ export interface Options {
   readonly calls: number;
   readonly connections: number;
   readonly seconds: number;
+  /** Jobs a second. */
+  readonly rate: number;
+  /** Jobs that are over before the run. */
+  readonly finished: number;
 }
 
 export interface Benchmark<R> {

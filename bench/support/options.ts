@@ -3,19 +3,20 @@ import { UsageError } from '../../src/cli/errors.ts';
 import { wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
-const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale'] as const;
+const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'coordinator'] as const;
 
-/** Those that measure scripts in Redis, with no hub. */
-const WITHOUT_HUB: ReadonlySet<BenchmarkName> = new Set(['match', 'scale']);
+/** Those that measure no hub. */
+const WITHOUT_HUB: ReadonlySet<BenchmarkName> = new Set(['match', 'scale', 'coordinator']);
 
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
-export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale> [options]
+export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|coordinator> [options]
 
 match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
 heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
 http       matches and heartbeats a second over HTTP, beside a bare route of the same server
 scale      how the cost of a match grows with the pool, over 1, 4 and 16 shards
+coordinator  miners that poll while jobs are submitted at a steady rate: none lost, none given twice, and how soon
 
 Options:
   --miners <n>       how many miners are online (match 10000, scale at most 30000, else 1000)
@@ -24,7 +25,9 @@ Options:
   --rounds <n>       rounds, of which the median counts (match 21, scale 7, else 3)
   --calls <n>        match, scale: calls of each kind in a round (20)
   --connections <n>  heartbeat, http: connections that each have one call under way (32)
-  --seconds <n>      heartbeat, http: length of each measurement in a round (3)
+  --seconds <n>      length of each measurement in a round (coordinator 10, else 3)
+  --rate <n>         coordinator: jobs a second (200)
+  --finished <n>     coordinator: jobs that are over already (0)
   --json             print the report as one line of JSON
   --help             show this
 
@@ -46,6 +49,8 @@ const OPTIONS = {
   calls: text,
   connections: text,
   seconds: text,
+  rate: text,
+  finished: text,
   json: flag,
   help: flag,
 } as const;
@@ -61,7 +66,7 @@ export function readRequest(args: readonly string[]): Request {
   }
   const { fleet = 'mixed' } = values;
   if (fleet !== 'mixed' && fleet !== 'equal') throw new UsageError('--fleet must be mixed or equal');
-  const whole = (option: 'miners' | 'seed' | 'rounds' | 'calls' | 'connections' | 'seconds') => {
+  const whole = (option: keyof typeof RANGES) => {
     const { fallback, ...range } = RANGES[option];
     return wholeOption(option, values[option] ?? String(fallback(name)), range);
   };
@@ -73,6 +78,8 @@ export function readRequest(args: readonly string[]): Request {
     calls: whole('calls'),
     connections: whole('connections'),
     seconds: whole('seconds'),
+    rate: whole('rate'),
+    finished: whole('finished'),
   } as const;
   if (!WITHOUT_HUB.has(name) && options.connections > options.miners) {
     throw new UsageError('--connections must not be more than --miners: each is a miner');
@@ -86,8 +93,14 @@ interface Range {
   readonly fallback: (name: BenchmarkName) => number;
 }
 
-const MINERS: Record<BenchmarkName, number> = { match: 10_000, scale: 30_000, heartbeat: 1000, http: 1000 };
-const ROUNDS: Record<BenchmarkName, number> = { match: 21, scale: 7, heartbeat: 3, http: 3 };
+const MINERS: Record<BenchmarkName, number> = {
+  match: 10_000,
+  scale: 30_000,
+  heartbeat: 1000,
+  http: 1000,
+  coordinator: 1000,
+};
+const ROUNDS: Record<BenchmarkName, number> = { match: 21, scale: 7, heartbeat: 3, http: 3, coordinator: 1 };
 
 /** Fewer miners than a hundred have no rare hardware; more than five million would not fit into the memory of most machines. */
 const RANGES = {
@@ -96,7 +109,9 @@ const RANGES = {
   rounds: { min: 1, max: 1000, fallback: (name) => ROUNDS[name] },
   calls: { min: 1, max: 10_000, fallback: () => 20 },
   connections: { min: 1, max: 10_000, fallback: () => 32 },
-  seconds: { min: 1, max: 600, fallback: () => 3 },
+  seconds: { min: 1, max: 600, fallback: (name) => (name === 'coordinator' ? 10 : 3) },
+  rate: { min: 1, max: 10_000, fallback: () => 200 },
+  finished: { min: 0, max: 10_000_000, fallback: () => 0 },
 } satisfies Record<string, Range>;
 
 function parse(args: readonly string[]) {

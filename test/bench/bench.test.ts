@@ -99,6 +99,14 @@ test('heartbeat and http: every figure of a real hub process', async () => {
   await assertNothingLeft();
 });
 
+test('coordinator: no job is lost or given twice', async () => {
+  const load = ['--miners', '100', '--rate', '50', '--seconds', '2', '--finished', '2000'];
+  const found = await report('coordinator', ...load);
+  assert.deepEqual([found.submitted, found.lost, found.duplicated], [100, 0, 0]);
+  assert.ok(found.jobs_per_s > 0 && found.wakeup_p99_ms > 0);
+  await assertNothingLeft();
+});
+
 test('a signal ends a run, which takes back what it wrote', async () => {
   const program = await startBench(['match', '--miners', '200000']);
   await waitFor(async () => (await h.redis.keys('bench-*')).length > 0, { timeoutMs: 30_000 });
@@ -112,7 +120,7 @@ test('help, and a clear line for what is not understood', async () => {
   assert.equal(help.code, 0);
   assert.match(help.output, /Usage: npm run bench/);
   for (const [args, why] of [
-    [[], /name one of match, heartbeat, http, scale/],
+    [[], /name one of match, heartbeat, http, scale, coordinator/],
     [['nothing'], /name one of/],
     [['match', '--miners', 'many'], /--miners must be a whole number/],
     [['match', '--fleet', 'odd'], /--fleet must be mixed or equal/],

@@ -1,0 +1,164 @@
+import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { forEachLimited } from '../../src/cli/bulk.ts';
+import { formatTable } from '../../src/cli/table.ts';
+import { CoordinatorClient } from '../../src/sdk/coordinator-client.ts';
+import { waitFor } from '../../test/support/wait-for.ts';
+import { Latency } from '../hub/latency.ts';
+import type { Benchmark } from '../support/benchmark.ts';
+import { round } from '../support/statistics.ts';
+import { BENCH_KEYS, type CoordinatorUnderLoad, startCoordinatorUnderLoad } from './service.ts';
+
+interface CoordinatorReport {
+  readonly miners: number;
+  /** Jobs a second that were to be submitted. */
+  readonly rate: number;
+  /** Jobs that had ended before. */
+  readonly finished: number;
+  readonly submitted: number;
+  /** Jobs a second from the first submission to the last result. */
+  readonly jobs_per_s: number;
+  /** From the submission of a job, sent, to the answer of the poll that gets it. */
+  readonly wakeup_p50_ms: number;
+  readonly wakeup_p99_ms: number;
+  /** Jobs that did not end as COMPLETED. */
+  readonly lost: number;
+  /** Times a job was given to a miner beside its first. */
+  readonly duplicated: number;
+  /** Rows of the job table that were read by scanning it, while the load was on. */
+  readonly rows_scanned: number;
+}
+
+const POLL_SEC = 20;
+const REGISTER_AT_A_TIME = 16;
+const CALL_TIMEOUT_MS = 30_000;
+const END_TIMEOUT_MS = 60_000;
+
+/** What has happened so far. */
+class Tally {
+  readonly wakeup = new Latency();
+  /** When each job was sent, ms of performance.now, by its number. */
+  readonly sentMs: number[] = [];
+  readonly given = new Set<string>();
+  duplicated = 0;
+  completed = 0;
+}
+
+/** Miners that poll while jobs are submitted at a steady rate. */
+export const coordinatorBenchmark: Benchmark<CoordinatorReport> = {
+  async run({ miners, rate, finished, seconds }, undo, progress) {
+    const service = await startCoordinatorUnderLoad(finished, undo, progress);
+    const ending = new AbortController();
+    setMaxListeners(miners + 1, ending.signal); // Every poll listens.
+    const tally = new Tally();
+    const polls = await startMiners(service, miners, tally, ending.signal);
+    undo.push(() => ending.abort());
+    await waitFor(() => pollsHeld(service, miners), { timeoutMs: END_TIMEOUT_MS, what: 'all miners poll' });
+    progress(`${miners} miners poll; ${rate} jobs a second for ${seconds} s`);
+    const scannedBefore = await rowsScanned(service);
+    const startedMs = performance.now();
+    const submitted = await submitJobs(service, rate, seconds, tally);
+    await waitFor(() => tally.completed >= submitted, { timeoutMs: END_TIMEOUT_MS }).catch(() => {}); // What is missing is counted below.
+    const tookSec = (performance.now() - startedMs) / 1000;
+    const scanned = (await rowsScanned(service)) - scannedBefore;
+    const completed = await completedJobs(service);
+    ending.abort();
+    await Promise.allSettled(polls);
+    return {
+      miners,
+      rate,
+      finished,
+      submitted,
+      jobs_per_s: round(completed / tookSec, 1),
+      wakeup_p50_ms: round(tally.wakeup.percentileMs(50), 1),
+      wakeup_p99_ms: round(tally.wakeup.percentileMs(99), 1),
+      lost: submitted - completed,
+      duplicated: tally.duplicated,
+      rows_scanned: scanned,
+    };
+  },
+  failed: ({ lost, duplicated }) => lost > 0 || duplicated > 0,
+  table(report) {
+    return formatTable(
+      ['', ''],
+      Object.entries(report).map(([name, value]) => [name, value]),
+    );
+  },
+};
+
+async function startMiners(
+  { url }: CoordinatorUnderLoad,
+  count: number,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<Promise<void>[]> {
+  const polls: Promise<void>[] = [];
+  await forEachLimited(Array.from({ length: count }).keys(), REGISTER_AT_A_TIME, undefined, async (index) => {
+    const options = { urls: [url], apiKey: BENCH_KEYS.miner, timeoutMs: CALL_TIMEOUT_MS };
+    const client = new CoordinatorClient({ ...options, minerId: `bench-${index}` });
+    const session = await client.registerMiner({ capabilities: {} });
+    polls.push(work(client, session, tally, signal));
+  });
+  return polls;
+}
+
+/** Polls and delivers until the signal. */
+async function work(
+  client: CoordinatorClient,
+  session: string,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    const job = await client.poll(session, POLL_SEC, { signal });
+    if (job === undefined) continue;
+    tally.wakeup.record(performance.now() - (tally.sentMs[job.payload.n as number] as number));
+    if (tally.given.has(job.job_id)) tally.duplicated += 1;
+    tally.given.add(job.job_id);
+    await client.deliver(job.job_id, { result: { n: job.payload.n } });
+    tally.completed += 1;
+  }
+}
+
+/** Sends jobs at their moments, however long the answers take. @returns how many */
+async function submitJobs(
+  { url }: CoordinatorUnderLoad,
+  rate: number,
+  seconds: number,
+  tally: Tally,
+): Promise<number> {
+  const client = new CoordinatorClient({
+    urls: [url],
+    apiKey: BENCH_KEYS.client,
+    timeoutMs: CALL_TIMEOUT_MS,
+  });
+  const total = rate * seconds;
+  const startedMs = performance.now();
+  const answers: Promise<unknown>[] = [];
+  for (let n = 0; n < total; n += 1) {
+    const waitMs = startedMs + (n * 1000) / rate - performance.now();
+    if (waitMs > 0) await sleep(waitMs);
+    tally.sentMs[n] = performance.now();
+    answers.push(client.submit({ payload: { n } }));
+  }
+  await Promise.all(answers);
+  return total;
+}
+
+async function pollsHeld({ url }: CoordinatorUnderLoad, miners: number): Promise<boolean> {
+  const answer = await fetch(`${url}/v1/health`, { signal: AbortSignal.timeout(CALL_TIMEOUT_MS) });
+  return ((await answer.json()) as { polls_held: number }).polls_held >= miners;
+}
+
+async function completedJobs({ sql }: CoordinatorUnderLoad): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from coordinator.jobs where state = 'COMPLETED' and client_id not like 'past-%'`;
+  return row?.n ?? 0;
+}
+
+/** As far as the backends have told: each does so at least every minute, and when it rests. */
+async function rowsScanned({ sql }: CoordinatorUnderLoad): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select seq_tup_read::float8 as n from pg_stat_user_tables where schemaname = 'coordinator' and relname = 'jobs'`;
+  return row?.n ?? 0;
+}

@@ -1,0 +1,90 @@
+import { join } from 'node:path';
+import postgres from 'postgres';
+import { onFreePort, PortTakenError } from '../../src/embedded/ports.ts';
+import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
+import { waitFor } from '../../test/support/wait-for.ts';
+import { benchDatabase } from '../support/stores.ts';
+import type { Undo } from '../support/undo.ts';
+
+const START_TIMEOUT_MS = 30_000;
+const PROBE_TIMEOUT_MS = 1000;
+const FINISHED_BATCH = 100_000;
+
+/** Keys of the coordinator under measurement, which listens on loopback for the length of a run. */
+export const BENCH_KEYS = { client: 'bench-client', miner: 'bench-miner', admin: 'bench-admin' } as const;
+
+/** No limit, as far as settings go: what is measured is the work behind it. */
+const UNLIMITED_PER_SEC = '1000000';
+
+/** A coordinator in a process of its own, without a pool hub. */
+export interface CoordinatorUnderLoad {
+  readonly url: string;
+  readonly sql: postgres.Sql;
+}
+
+/** Starts a coordinator on a database that has `finished` completed jobs already. */
+export async function startCoordinatorUnderLoad(
+  finished: number,
+  undo: Undo,
+  progress: (line: string) => void,
+): Promise<CoordinatorUnderLoad> {
+  const dsn = await benchDatabase(undo, { migrated: true });
+  const sql = postgres(dsn, { max: 1, onnotice: () => {} });
+  undo.push(() => sql.end({ timeout: 5 }));
+  for (let from = 0; from < finished; from += FINISHED_BATCH) {
+    await insertFinished(sql, from, Math.min(finished, from + FINISHED_BATCH));
+    progress(`${Math.min(finished, from + FINISHED_BATCH)} of ${finished} finished jobs`);
+  }
+  await sql`vacuum analyze coordinator.jobs`;
+  const url = await onFreePort((port) => start(dsn, port, undo));
+  return { url, sql };
+}
+
+async function insertFinished(sql: postgres.Sql, from: number, to: number): Promise<void> {
+  await sql`
+    insert into coordinator.jobs (job_id, client_id, request_digest, state, payload, constraints, requested_at, expires_at,
+      started_at, finished_at, assigned_miner_id, attempts, result)
+    select md5(n::text), 'past-' || n % 50, '', 'COMPLETED', '{}', '{}', t, t + interval '1 hour', t, t, 'past-' || n % 500, 1, '{}'
+    from generate_series(${from}::int, ${to - 1}::int) n, lateral (select now() - n * interval '1 second' as t) moments`;
+}
+
+async function start(dsn: string, port: number, undo: Undo): Promise<string> {
+  const program = await startProgram(
+    process.execPath,
+    ['--import', 'tsx', join(packageRoot, 'src/bin/coordinator.ts')],
+    {
+      cwd: packageRoot,
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        DB_DSN: dsn,
+        COORDINATOR_PORT: String(port),
+        CLIENT_API_KEYS: BENCH_KEYS.client,
+        MINER_API_KEYS: BENCH_KEYS.miner,
+        ADMIN_API_KEYS: BENCH_KEYS.admin,
+        RATE_LIMIT_CLIENT_PER_SEC: UNLIMITED_PER_SEC,
+        RATE_LIMIT_MINER_PER_SEC: UNLIMITED_PER_SEC,
+        SHUTDOWN_DRAIN_MS: '0',
+        LOG_LEVEL: 'warn',
+      },
+    },
+  );
+  undo.push(() => program.stop());
+  const url = `http://127.0.0.1:${port}`;
+  await Promise.race([whenReady(url), failedStart(program)]);
+  return url;
+}
+
+async function whenReady(url: string): Promise<void> {
+  const isReady = async () =>
+    (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })).ok;
+  await waitFor(isReady, { timeoutMs: START_TIMEOUT_MS, what: 'the coordinator is ready' });
+}
+
+/** @throws PortTakenError, or Error with the output, when the coordinator ends by itself */
+async function failedStart(program: Program): Promise<never> {
+  await program.exited;
+  if (/EADDRINUSE/.test(program.output())) throw new PortTakenError();
+  throw new Error(`the coordinator ended right after its start:\n${program.output()}`);
+}
