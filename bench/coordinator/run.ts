@@ -2,7 +2,9 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { forEachLimited } from '../../src/cli/bulk.ts';
 import { formatTable } from '../../src/cli/table.ts';
+import { fullJitterMs } from '../../src/sdk/backoff.ts';
 import { CoordinatorClient } from '../../src/sdk/coordinator-client.ts';
+import { HubError } from '../../src/sdk/errors.ts';
 import { waitFor } from '../../test/support/wait-for.ts';
 import { Latency } from '../hub/latency.ts';
 import type { Benchmark } from '../support/benchmark.ts';
@@ -25,6 +27,8 @@ interface CoordinatorReport {
   readonly lost: number;
   /** Times a job was given to a miner beside its first. */
   readonly duplicated: number;
+  /** Polls and deliveries that were not answered well; the miner polls again. */
+  readonly failed_calls: number;
   /** Rows of the job table that were read by scanning it, while the load was on. */
   readonly rows_scanned: number;
 }
@@ -33,6 +37,7 @@ const POLL_SEC = 20;
 const REGISTER_AT_A_TIME = 16;
 const CALL_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 60_000;
+const RETRY = { baseMs: 250, capMs: 250 };
 
 /** What has happened so far. */
 class Tally {
@@ -42,6 +47,7 @@ class Tally {
   readonly given = new Set<string>();
   duplicated = 0;
   completed = 0;
+  failedCalls = 0;
 }
 
 /** Miners that poll while jobs are submitted at a steady rate. */
@@ -74,6 +80,7 @@ export const coordinatorBenchmark: Benchmark<CoordinatorReport> = {
       wakeup_p99_ms: round(tally.wakeup.percentileMs(99), 1),
       lost: submitted - completed,
       duplicated: tally.duplicated,
+      failed_calls: tally.failedCalls,
       rows_scanned: scanned,
     };
   },
@@ -110,13 +117,20 @@ async function work(
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    const job = await client.poll(session, POLL_SEC, { signal });
-    if (job === undefined) continue;
-    tally.wakeup.record(performance.now() - (tally.sentMs[job.payload.n as number] as number));
-    if (tally.given.has(job.job_id)) tally.duplicated += 1;
-    tally.given.add(job.job_id);
-    await client.deliver(job.job_id, { result: { n: job.payload.n } });
-    tally.completed += 1;
+    try {
+      const job = await client.poll(session, POLL_SEC, { signal });
+      if (job === undefined) continue;
+      tally.wakeup.record(performance.now() - (tally.sentMs[job.payload.n as number] as number));
+      if (tally.given.has(job.job_id)) tally.duplicated += 1;
+      tally.given.add(job.job_id);
+      await client.deliver(job.job_id, { result: { n: job.payload.n } });
+      tally.completed += 1;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof HubError)) throw error;
+      tally.failedCalls += 1;
+      await sleep(fullJitterMs(0, RETRY));
+    }
   }
 }
 
