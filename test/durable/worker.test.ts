@@ -22,7 +22,7 @@ test('three workers share the tasks: each run belongs to one of them', async () 
   const queue = new Queue('registry', { connection: h.redis, prefix: queuePrefix(h.prefix) });
   const finished = await waitFor(
     async () => {
-      const jobs = await queue.getJobs(['completed']);
+      const jobs = (await queue.getJobs(['completed'])).filter((job) => job.name === 'reap');
       return jobs.length >= 4 ? jobs : undefined;
     },
     { what: 'four runs of the reaper' },
@@ -32,10 +32,10 @@ test('three workers share the tasks: each run belongs to one of them', async () 
   const offsets = new Set(slots.map((slot) => slot % 1000));
   assert.equal(offsets.size, 1, 'runs are whole intervals apart');
   for (const job of finished) assert.equal(job.attemptsStarted, 1);
-  assert.deepEqual(
-    (await queue.getJobSchedulers()).map((scheduler) => scheduler.key),
-    ['reap'],
-  );
+  assert.deepEqual((await queue.getJobSchedulers()).map((scheduler) => scheduler.key).sort(), [
+    'reap',
+    'strategies',
+  ]);
   await queue.close();
   await Promise.all(workers.map((worker) => worker.stop()));
 });
