@@ -1,14 +1,12 @@
 import { join } from 'node:path';
 import postgres from 'postgres';
-import { onFreePort, PortTakenError } from '../../src/embedded/ports.ts';
-import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { onFreePort } from '../../src/embedded/ports.ts';
+import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
-import { waitFor } from '../../test/support/wait-for.ts';
+import { whenStarted } from '../support/started.ts';
 import { benchDatabase } from '../support/stores.ts';
 import type { Undo } from '../support/undo.ts';
 
-const START_TIMEOUT_MS = 30_000;
-const PROBE_TIMEOUT_MS = 1000;
 const FINISHED_BATCH = 100_000;
 
 /** Keys of the coordinator under measurement, which listens on loopback for the length of a run. */
@@ -72,19 +70,6 @@ async function start(dsn: string, port: number, undo: Undo): Promise<string> {
   );
   undo.push(() => program.stop());
   const url = `http://127.0.0.1:${port}`;
-  await Promise.race([whenReady(url), failedStart(program)]);
+  await whenStarted(program, url, 'coordinator');
   return url;
-}
-
-async function whenReady(url: string): Promise<void> {
-  const isReady = async () =>
-    (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })).ok;
-  await waitFor(isReady, { timeoutMs: START_TIMEOUT_MS, what: 'the coordinator is ready' });
-}
-
-/** @throws PortTakenError, or Error with the output, when the coordinator ends by itself */
-async function failedStart(program: Program): Promise<never> {
-  await program.exited;
-  if (/EADDRINUSE/.test(program.output())) throw new PortTakenError();
-  throw new Error(`the coordinator ended right after its start:\n${program.output()}`);
 }

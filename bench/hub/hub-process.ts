@@ -1,18 +1,15 @@
 import { join } from 'node:path';
-import { onFreePort, PortTakenError } from '../../src/embedded/ports.ts';
-import { type Program, startProgram } from '../../src/embedded/supervise.ts';
+import { onFreePort } from '../../src/embedded/ports.ts';
+import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
-import { waitFor } from '../../test/support/wait-for.ts';
 import { readPool } from '../match/pool.ts';
 import { type Shape, shapesOf } from '../match/shapes.ts';
 import type { Options } from '../support/benchmark.ts';
 import { type LoadedMiner, loadFleet } from '../support/fleet-loader.ts';
 import { benchSettings, openRegistry } from '../support/registry.ts';
+import { whenStarted } from '../support/started.ts';
 import { benchDatabase, benchRedis } from '../support/stores.ts';
 import type { Undo } from '../support/undo.ts';
-
-const START_TIMEOUT_MS = 30_000;
-const PROBE_TIMEOUT_MS = 1000;
 
 /** A hub in a process of its own, with its fleet. */
 export interface HubUnderLoad {
@@ -69,20 +66,7 @@ function startHub(settings: Record<string, string>, undo: Undo): Promise<string>
     );
     undo.push(() => program.stop());
     const url = `http://127.0.0.1:${port}`;
-    await Promise.race([whenReady(url), failedStart(program)]);
+    await whenStarted(program, url, 'hub');
     return url;
   });
-}
-
-async function whenReady(url: string): Promise<void> {
-  const isReady = async () =>
-    (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })).ok;
-  await waitFor(isReady, { timeoutMs: START_TIMEOUT_MS, what: 'the hub is ready' });
-}
-
-/** @throws PortTakenError, or Error with the output, when the hub ends by itself */
-async function failedStart(program: Program): Promise<never> {
-  await program.exited;
-  if (/EADDRINUSE/.test(program.output())) throw new PortTakenError();
-  throw new Error(`the hub ended right after its start:\n${program.output()}`);
 }
