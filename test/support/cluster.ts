@@ -52,8 +52,7 @@ export async function startCluster(cleanup: (work: () => unknown) => void): Prom
     },
     nodes,
     masterOf: (slot: number) => findMaster(nodes, slot),
-    moveSlot: async (slot: number, to: ClusterNode) =>
-      moveSlot(await findMaster(nodes, slot), to, slot, password),
+    moveSlot: (slot: number, to: ClusterNode) => moveSlot(nodes, slot, to, password),
     settled: (replicas = 1) => untilSettled(nodes, replicas),
   };
   await cluster.settled();
@@ -121,7 +120,14 @@ async function findMaster(nodes: readonly ClusterNode[], slot: number): Promise<
 /** So few that a move takes many steps, between which others come. */
 const KEYS_PER_STEP = 5;
 
-async function moveSlot(from: ClusterNode, to: ClusterNode, slot: number, password: string): Promise<void> {
+async function moveSlot(
+  nodes: readonly ClusterNode[],
+  slot: number,
+  to: ClusterNode,
+  password: string,
+): Promise<void> {
+  const from = await findMaster(nodes, slot);
+  await untilAgreed(nodes, slot, from);
   await to.redis.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', from.id);
   await from.redis.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', to.id);
   for (;;) {
@@ -130,7 +136,30 @@ async function moveSlot(from: ClusterNode, to: ClusterNode, slot: number, passwo
     const target = ['127.0.0.1', to.port, '', 0, 5_000] as const;
     await from.redis.call('MIGRATE', ...target, 'AUTH', password, 'KEYS', ...keys);
   }
-  for (const { redis } of [to, from]) await redis.call('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
+  // Each master is told, as redis-cli does. One that is left to the gossip may believe an older owner whose epoch grew meanwhile, and talk the
+  // new one out of the slot: then both send clients to each other, for good.
+  const others = nodes.slice(0, MASTERS).filter(({ id }) => id !== to.id && id !== from.id);
+  for (const { redis } of [to, from, ...others]) await redis.call('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
+  await untilAgreed(nodes, slot, to);
+}
+
+/**
+ * Waits until all know the owner of a slot and the same newest epoch, which one master has: the next owner takes an epoch above all that it knows
+ * of, and must know of all.
+ */
+async function untilAgreed(nodes: readonly ClusterNode[], slot: number, owner: ClusterNode): Promise<void> {
+  const agreed = async () => {
+    const views = await Promise.all(nodes.map(({ redis }) => redis.cluster('SLOTS')));
+    const seen = views.map(
+      (ranges) => ranges.find(([first, last]) => first <= slot && slot <= last)?.[2]?.[2],
+    );
+    const infos = await Promise.all(nodes.map(async ({ redis }) => String(await redis.cluster('INFO'))));
+    const epochs = (name: string, from: readonly string[]) =>
+      new Set(from.map((info) => new RegExp(`cluster_${name}_epoch:(\\d+)`).exec(info)?.[1])).size;
+    const distinct = epochs('my', infos.slice(0, MASTERS)) === MASTERS;
+    return seen.every((id) => id === owner.id) && epochs('current', infos) === 1 && distinct;
+  };
+  await waitFor(agreed, { timeoutMs: FORM_TIMEOUT_MS, what: `all nodes agree on the owner of slot ${slot}` });
 }
 
 async function untilSettled(nodes: readonly ClusterNode[], replicas: number): Promise<void> {
