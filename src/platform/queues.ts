@@ -17,7 +17,8 @@ export interface TaskDefinition<Payload extends v.GenericSchema = v.GenericSchem
   readonly backoff: { readonly type: 'exponential'; readonly delay: number; readonly jitter: number };
   /** How many finished runs stay to be looked at. */
   readonly keep: { readonly completed: number; readonly failed: number };
-  run(payload: v.InferOutput<Payload>): Promise<unknown>;
+  /** @param dueMs when the run was to begin, Unix ms: the same however often it is begun again */
+  run(payload: v.InferOutput<Payload>, dueMs: number): Promise<unknown>;
 }
 
 /**
@@ -172,7 +173,7 @@ class BullTaskRunner implements TaskRunner {
   async #run(job: Job): Promise<unknown> {
     const task = this.#tasks.find((candidate) => candidate.name === job.name);
     if (task === undefined) throw new Error(`no task of this version is named ${job.name}`);
-    return await task.run(v.parse(task.payload, job.data));
+    return await task.run(v.parse(task.payload, job.data), dueMsOf(job));
   }
 
   /** An unchanged schedule is left alone: writing it again would move its next run. */
@@ -196,4 +197,10 @@ class BullTaskRunner implements TaskRunner {
       },
     );
   }
+}
+
+/** BullMQ names a scheduled run after its moment; any other is due when it is added. */
+function dueMsOf({ id = '', timestamp }: Job): number {
+  const scheduled = /^repeat:.*:(\d+)$/.exec(id)?.[1];
+  return scheduled === undefined ? timestamp : Number(scheduled);
 }

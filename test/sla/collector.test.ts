@@ -83,16 +83,29 @@ test('collections at the same time, and one that starts again, count everything 
   });
 });
 
-test('a scheduled collection runs once per interval, whoever asks', async () => {
+test('a scheduled collection runs once per interval, whoever asks and however late', async () => {
   const world = await openWorld(h, { SLA_COLLECTION_INTERVAL_SECONDS: '300' });
   await world.register();
+  const snapshots = async () =>
+    (await world.deps.db.run((orm) => orm.select().from(capacitySnapshots))).map(({ at }) => at.getTime());
+  const before = new Set(await snapshots());
+  // Runs are due a moment before the end of each interval: most come to run in the one after it.
   world.away(300 - ((world.nowMs() / 1000) % 300));
-  const before = await world.deps.db.run((orm) => orm.select().from(capacitySnapshots));
-  const first = await world.collect(false);
-  world.away(100);
-  assert.deepEqual(await world.collect(false), first);
-  const after = await world.deps.db.run((orm) => orm.select().from(capacitySnapshots));
-  assert.equal(after.length, before.length + 1);
+  const startMs = world.nowMs();
+  for (const [n, lateMs] of [5, 250_000, 1, 40].entries()) {
+    const dueMs = startMs + n * 300_000 + 299_980;
+    world.away((dueMs + lateMs - world.nowMs()) / 1000);
+    const first = await world.collect(false, dueMs);
+    assert.deepEqual(await world.collect(false, dueMs), first);
+  }
+  // Nobody was there for three intervals: what is measured then is not the past.
+  world.away(900);
+  await world.collect(false, world.nowMs() - 800_000);
+  const added = (await snapshots()).filter((at) => !before.has(at)).sort((a, b) => a - b);
+  assert.deepEqual(
+    added.map((at) => (at - startMs) / 300_000),
+    [0, 1, 2, 3, 7],
+  );
 });
 
 test('what was not measured is absent', async () => {

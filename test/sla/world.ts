@@ -19,7 +19,8 @@ export interface World {
   register(minerId?: string): Promise<string>;
   beat(minerId: string): Promise<void>;
   job(minerId: string, outcome: 'completed' | 'failed', latencyMs?: number): Promise<void>;
-  collect(onDemand?: boolean): ReturnType<typeof collect>;
+  /** @param dueMs when a scheduled run was to begin; now without it */
+  collect(onDemand?: boolean, dueMs?: number): ReturnType<typeof collect>;
   /** Open violations as `miner type`. */
   open(): Promise<string[]>;
   /** The newest value of each metric of a miner. */
@@ -74,7 +75,7 @@ export async function openWorld(h: Harness, settings: Record<string, string> = {
         await sleep(10);
       }
     },
-    collect: (onDemand = true) => collect(deps, onDemand),
+    collect: (onDemand = true, dueMs = nowMs) => collect(deps, { onDemand, dueMs }),
     async open() {
       const filter = { minerId: undefined, resolved: false, limit: 1000, cursor: undefined };
       const { items } = await deps.db.run((orm) => listViolations(orm, filter));

@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, gte, lt, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, gte, lt, type SQL, sql } from 'drizzle-orm';
 import type { Config } from '../../platform/config.ts';
 import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
@@ -38,15 +38,21 @@ export const DEPARTED_AFTER_MS = 86_400_000;
 
 type Collection = typeof slaCollections.$inferSelect;
 
+/** Why a collection runs. */
+interface CollectionRun {
+  /** Now; else at most once per SLA_COLLECTION_INTERVAL_SECONDS. */
+  readonly onDemand: boolean;
+  /** When the run was to begin, Unix ms: what begins again after a kill is the same collection. */
+  readonly dueMs: number;
+}
+
 /**
  * Measures every miner once and judges it by the last one to two windows. A collection is named by its slot: started
  * again after a kill it goes on at the page where it stood, and once it is finished it is only read.
- * @param onDemand measure now; else at most once per SLA_COLLECTION_INTERVAL_SECONDS
  */
-export async function collect(deps: CollectorDeps, onDemand: boolean): Promise<CollectionResult> {
+export async function collect(deps: CollectorDeps, run: CollectionRun): Promise<CollectionResult> {
   const { nowMs } = await readPage(deps.scripts, 0, 0, 0);
-  const everyMs = onDemand ? 1 : deps.config.sla_collection_interval_seconds * 1000;
-  const slot = new Date(Math.floor(nowMs / everyMs) * everyMs);
+  const slot = slotOf(run, nowMs, deps.config.sla_collection_interval_seconds * 1000);
   const collection = await openCollection(deps.db, slot, new Date(nowMs));
   if (collection.finishedAt !== null) return resultOf(collection);
   await collectShards(deps, collection);
@@ -56,6 +62,16 @@ export async function collect(deps: CollectorDeps, onDemand: boolean): Promise<C
   return resultOf(done);
 }
 
+/**
+ * By when the run was due, not by when it came to run: runs are due at equal distances, so each has an interval of its
+ * own, however late some of them are. One that is an interval late or more measures the present, not the past.
+ */
+function slotOf({ onDemand, dueMs }: CollectionRun, nowMs: number, intervalMs: number): Date {
+  const everyMs = onDemand ? 1 : intervalMs;
+  const atMs = nowMs - dueMs < intervalMs ? dueMs : nowMs;
+  return new Date(Math.floor(atMs / everyMs) * everyMs);
+}
+
 async function openCollection(db: Database, slot: Date, startedAt: Date): Promise<Collection> {
   await db.run((orm) => orm.insert(slaCollections).values({ slot, startedAt }).onConflictDoNothing());
   const [row] = await db.run((orm) => orm.select().from(slaCollections).where(eq(slaCollections.slot, slot)));
@@ -63,28 +79,25 @@ async function openCollection(db: Database, slot: Date, startedAt: Date): Promis
   return row;
 }
 
+/** Page by page. Whoever does a page that another has counted goes on where that one is. */
 async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }: Collection): Promise<void> {
-  let fromSlot = nextSlot;
-  for (let shard = nextShard; shard < deps.config.redis_shards; shard++) {
-    for (let more = true; more; ) {
-      const page = await readPage(deps.scripts, shard, fromSlot, PAGE);
-      const at = { ...page, windowSec: deps.config.sla_window_sec };
-      const changes = await measure(deps, page.readings, at);
-      more = page.nextSlot !== undefined;
-      fromSlot = page.nextSlot ?? 0;
-      const online = page.readings.filter((reading) => reading.online);
-      const sum = (list: typeof page.readings, part: 'places' | 'taken') =>
-        list.reduce((total, reading) => total + reading[part], 0);
-      await saveProgress(deps.db, slot, {
-        nextShard: more ? shard : shard + 1,
-        nextSlot: fromSlot,
+  let at: Position = { nextShard, nextSlot };
+  while (at.nextShard < deps.config.redis_shards) {
+    const page = await readPage(deps.scripts, at.nextShard, at.nextSlot, PAGE);
+    const changes = await measure(deps, page.readings, { ...page, windowSec: deps.config.sla_window_sec });
+    const online = page.readings.filter((reading) => reading.online);
+    const sum = (part: 'places' | 'taken') => online.reduce((total, reading) => total + reading[part], 0);
+    const { nextSlot: more } = page;
+    at = await saveProgress(deps.db, slot, changes, {
+      from: at,
+      to: more === undefined ? { nextShard: at.nextShard + 1, nextSlot: 0 } : { ...at, nextSlot: more },
+      counted: {
         miners: page.readings.length,
         online: online.length,
-        placesOnline: sum(online, 'places'),
-        placesUsed: sum(online, 'taken'),
-        ...changes,
-      });
-    }
+        placesOnline: sum('places'),
+        placesUsed: sum('taken'),
+      },
+    });
   }
 }
 
@@ -110,7 +123,7 @@ async function collectDeparted(deps: CollectorDeps, { slot, startedAt }: Collect
     await saveProgress(db, slot, changes);
   }
   const resolved = await db.run((orm) => resolveDeparted(orm, liveSince, Date.now(), DEPARTED_BATCH));
-  await saveProgress(db, slot, { violationsResolved: resolved });
+  await saveProgress(db, slot, { violationsOpened: 0, violationsResolved: resolved });
 }
 
 async function findDeparted(
@@ -158,28 +171,52 @@ async function measure(
   return { violationsOpened: changes.opened, violationsResolved: changes.resolved + unmeasured };
 }
 
-interface Progress extends Partial<Changes> {
-  readonly nextShard?: number;
-  readonly nextSlot?: number;
-  readonly miners?: number;
-  readonly online?: number;
-  readonly placesOnline?: number;
-  readonly placesUsed?: number;
+/** Where a collection stands: the page that comes next. */
+interface Position {
+  readonly nextShard: number;
+  readonly nextSlot: number;
 }
 
-async function saveProgress(db: Database, slot: Date, progress: Progress): Promise<void> {
-  const { nextShard, nextSlot, ...added } = progress;
-  const sums = Object.entries(added).map(([name, more]) => {
-    const column = slaCollections[name as keyof typeof added];
-    return [name, sql`${column} + ${more}`];
-  });
-  const position = nextShard === undefined ? {} : { nextShard, nextSlot };
-  await db.run((orm) =>
+/** A page that was done, with what it adds. */
+interface Step {
+  readonly from: Position;
+  readonly to: Position;
+  readonly counted: Readonly<Record<'miners' | 'online' | 'placesOnline' | 'placesUsed', number>>;
+}
+
+/**
+ * Adds the changes; and what a page counted, once, whoever else has done it too.
+ * @returns where the collection stands now
+ */
+async function saveProgress(db: Database, slot: Date, changes: Changes, step?: Step): Promise<Position> {
+  const { nextShard, nextSlot } = slaCollections;
+  const [row] = await db.run((orm) =>
     orm
       .update(slaCollections)
-      .set({ ...Object.fromEntries(sums), ...position })
-      .where(eq(slaCollections.slot, slot)),
+      .set({
+        violationsOpened: sql`${slaCollections.violationsOpened} + ${changes.violationsOpened}`,
+        violationsResolved: sql`${slaCollections.violationsResolved} + ${changes.violationsResolved}`,
+        ...(step && advance(step)),
+      })
+      .where(eq(slaCollections.slot, slot))
+      .returning({ nextShard, nextSlot }),
   );
+  if (row === undefined) throw new Error('the collection was deleted while it ran');
+  return row;
+}
+
+function advance({ from, to, counted }: Step) {
+  const { nextShard, nextSlot } = slaCollections;
+  const isHere = sql`(${nextShard} = ${from.nextShard} and ${nextSlot} = ${from.nextSlot})`;
+  const sums = Object.entries(counted).map(([name, more]) => {
+    const column = slaCollections[name as keyof typeof counted];
+    return [name, sql`${column} + case when ${isHere} then ${more}::int else 0 end`];
+  });
+  return {
+    ...(Object.fromEntries(sums) as Record<keyof typeof counted, SQL>),
+    nextShard: sql`case when ${isHere} then ${to.nextShard}::int else ${nextShard} end`,
+    nextSlot: sql`case when ${isHere} then ${to.nextSlot}::int else ${nextSlot} end`,
+  };
 }
 
 function resultOf(row: Collection): CollectionResult {

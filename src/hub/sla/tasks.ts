@@ -26,7 +26,7 @@ export function slaTasks(
       attempts: 3,
       backoff: RETRY,
       keep: KEEP,
-      run: ({ on_demand }) => withPostgres(deps, () => collect(deps, on_demand)),
+      run: ({ on_demand }, dueMs) => withPostgres(deps, () => collect(deps, { onDemand: on_demand, dueMs })),
     },
     {
       name: 'alerts-deliver',
