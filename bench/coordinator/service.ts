@@ -3,6 +3,7 @@ import postgres from 'postgres';
 import { onFreePort } from '../../src/embedded/ports.ts';
 import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { cpuMs, familyCpuMs, parentOf } from '../support/cpu.ts';
 import { whenStarted } from '../support/started.ts';
 import { benchDatabase } from '../support/stores.ts';
 import type { Undo } from '../support/undo.ts';
@@ -19,6 +20,16 @@ const UNLIMITED_PER_SEC = '1000000';
 export interface CoordinatorUnderLoad {
   readonly url: string;
   readonly sql: postgres.Sql;
+  /** Processor time so far. */
+  cpu(): Promise<CpuUse>;
+}
+
+/** Processor time, ms, of each that has a part in a run; null for what is not on this Linux. */
+export interface CpuUse {
+  readonly coordinator: number | null;
+  readonly postgres: number | null;
+  /** This process: the clients and the miners. */
+  readonly bench: number | null;
 }
 
 /** Starts a coordinator on a database that has `finished` completed jobs already. */
@@ -35,8 +46,19 @@ export async function startCoordinatorUnderLoad(
     progress(`${Math.min(finished, from + FINISHED_BATCH)} of ${finished} finished jobs`);
   }
   await sql`vacuum analyze coordinator.jobs`;
-  const url = await onFreePort((port) => start(dsn, port, undo));
-  return { url, sql };
+  const { url, pid } = await onFreePort((port) => start(dsn, port, undo));
+  return { url, sql, cpu: await cpuMeter(sql, pid) };
+}
+
+async function cpuMeter(sql: postgres.Sql, coordinator: number): Promise<() => Promise<CpuUse>> {
+  const [backend] = await sql<{ pid: number }[]>`select pg_backend_pid() as pid`;
+  const isHere = ['127.0.0.1', 'localhost', '::1'].includes(String(sql.options.host[0]));
+  const postmaster = backend === undefined || !isHere ? undefined : await parentOf(backend.pid);
+  return async () => ({
+    coordinator: (await cpuMs(coordinator)) ?? null,
+    postgres: postmaster === undefined ? null : ((await familyCpuMs(postmaster)) ?? null),
+    bench: (await cpuMs(process.pid)) ?? null,
+  });
 }
 
 async function insertFinished(sql: postgres.Sql, from: number, to: number): Promise<void> {
@@ -47,7 +69,7 @@ async function insertFinished(sql: postgres.Sql, from: number, to: number): Prom
     from generate_series(${from}::int, ${to - 1}::int) n, lateral (select now() - n * interval '1 second' as t) moments`;
 }
 
-async function start(dsn: string, port: number, undo: Undo): Promise<string> {
+async function start(dsn: string, port: number, undo: Undo): Promise<{ url: string; pid: number }> {
   const program = await startProgram(
     process.execPath,
     ['--import', 'tsx', join(packageRoot, 'src/bin/coordinator.ts')],
@@ -71,5 +93,5 @@ async function start(dsn: string, port: number, undo: Undo): Promise<string> {
   undo.push(() => program.stop());
   const url = `http://127.0.0.1:${port}`;
   await whenStarted(program, url, 'coordinator');
-  return url;
+  return { url, pid: program.pid };
 }
