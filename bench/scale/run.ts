@@ -1,6 +1,5 @@
 import type { Redis } from 'ioredis';
 import { formatTable } from '../../src/cli/table.ts';
-import type { MatchStore } from '../../src/hub/matching/store.ts';
 import { masters } from '../../src/platform/redis.ts';
 import { readPool } from '../match/pool.ts';
 import { serverMicros } from '../match/server-time.ts';
@@ -10,7 +9,7 @@ import { loadFleet } from '../support/fleet-loader.ts';
 import { type BenchRegistry, benchSettings, openRegistry } from '../support/registry.ts';
 import { ascending, median, quantile, round } from '../support/statistics.ts';
 import { benchRedis } from '../support/stores.ts';
-import { type Undo, undoAll } from '../support/undo.ts';
+import type { Undo } from '../support/undo.ts';
 
 /** Sizes that a run measures, as far as `--miners` allows. */
 const SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000];
@@ -35,14 +34,33 @@ interface ScaleReport {
   readonly exponent: number | null;
 }
 
+/** A registry that grows from size to size. */
+interface Growing {
+  readonly shards: number;
+  readonly registry: BenchRegistry;
+}
+
 /** How the cost of a match grows with the pool, in one shard and over several. */
 export const scaleBenchmark: Benchmark<ScaleReport> = {
   async run(options, undo, progress) {
+    const stores: Growing[] = [];
+    for (const shards of SHARDS) stores.push({ shards, registry: await openStore(shards, undo) });
     const points: Point[] = [];
+    let loaded = 0;
     for (const miners of sizesUpTo(options.miners)) {
-      for (const shards of SHARDS) {
-        progress(`${miners} miners over ${shards} shards`);
-        points.push(await measurePoint(miners, shards, options, undo));
+      const plan = { miners, loaded, kind: options.fleet, seed: options.seed };
+      // A script runs on one core: the servers of the three load side by side.
+      await Promise.all(
+        stores.map(({ shards, registry }) =>
+          loadFleet(registry, plan, 0, (online) => progress(`${online} miners over ${shards} shards`)),
+        ),
+      );
+      loaded = miners;
+      // The fleet is the same however it is spread, and so are the requests that are made from it.
+      const shapes = shapesOf(await readPool((stores[0] as Growing).registry, miners));
+      for (const { shards, registry } of stores) {
+        progress(`measuring ${miners} miners over ${shards} shards`);
+        points.push({ miners, shards, ...(await measureMatches(registry, shapes, options)) });
       }
     }
     return {
@@ -55,10 +73,19 @@ export const scaleBenchmark: Benchmark<ScaleReport> = {
   failed: () => false,
 
   table({ fleet, points, exponent }) {
-    const rows = points.map((p) => [p.miners, p.shards, p.server_us, p.worst_us, p.e2e_p50_ms, p.e2e_p99_ms]);
-    const headings = ['MINERS', 'SHARDS', 'MATCH us', 'WORST us', 'P50 ms', 'P99 ms'];
+    const smallest = points.find(({ shards }) => shards === 1)?.server_us ?? Number.NaN;
+    const rows = points.map((p) => [
+      p.miners,
+      p.shards,
+      p.server_us,
+      round(p.server_us / smallest, 2),
+      p.worst_us,
+      p.e2e_p50_ms,
+      p.e2e_p99_ms,
+    ]);
+    const headings = ['MINERS', 'SHARDS', 'MATCH us', 'RATIO', 'WORST us', 'P50 ms', 'P99 ms'];
     const growth = exponent === null ? '' : `; in one shard a match costs as miners^${exponent}`;
-    return `${formatTable(headings, rows)}\n\n${fleet} fleet${growth}`;
+    return `${formatTable(headings, rows)}\n\n${fleet} fleet; ratio to the smallest pool in one shard${growth}`;
   },
 };
 
@@ -67,29 +94,21 @@ function sizesUpTo(miners: number): number[] {
   return sizes.length > 0 ? sizes : [miners];
 }
 
-/** Each point has a store of its own, which is gone before the next begins: only one fleet is in memory at a time. */
-async function measurePoint(miners: number, shards: number, options: Options, undo: Undo): Promise<Point> {
-  const own: Undo = [];
-  undo.push(() => undoAll(own));
-  const redis = await benchRedis(own);
+/** Each number of shards has a server of its own. */
+async function openStore(shards: number, undo: Undo): Promise<BenchRegistry> {
+  const redis = await benchRedis(undo);
   // Postgres has no part in a match.
   const settings = benchSettings(redis, 'postgresql://127.0.0.1/none');
-  const registry = await openRegistry({ ...settings, REDIS_SHARDS: String(shards) }, own);
-  await loadFleet(registry, { miners, kind: options.fleet, seed: options.seed }, 0, () => {});
-  const shapes = shapesOf(await readPool(registry, miners));
-  const { store } = await registry.matching();
-  const figures = await measureMatches(registry, store, shapes, options);
-  await undoAll(own);
-  return { miners, shards, ...figures };
+  return await openRegistry({ ...settings, REDIS_SHARDS: String(shards) }, undo);
 }
 
 async function measureMatches(
-  { redis }: BenchRegistry,
-  store: MatchStore,
+  registry: BenchRegistry,
   shapes: readonly Shape[],
   { rounds, calls }: Options,
 ): Promise<Omit<Point, 'miners' | 'shards'>> {
-  const [node] = masters(redis) as [Redis];
+  const { store } = await registry.matching();
+  const [node] = masters(registry.redis) as [Redis];
   const means = shapes.map((): number[] => []);
   const latencies: number[] = [];
   // One round more than is counted: the first warms up.
@@ -98,10 +117,12 @@ async function measureMatches(
       const find = () =>
         store.find(requestOf(shape, newJobId()), DEFAULT_STRATEGY.position, shape.query.top_k);
       const perCall = await serverMicros(node, () => Promise.all(Array.from({ length: calls }, find)));
-      const startedMs = performance.now();
-      await find();
+      for (let call = 0; call < calls; call += 1) {
+        const startedMs = performance.now();
+        await find();
+        if (n > 0) latencies.push(performance.now() - startedMs);
+      }
       if (n === 0) continue;
-      latencies.push(performance.now() - startedMs);
       // A match asks every shard.
       means[at]?.push(perCall * store.shards);
     }

@@ -8,7 +8,10 @@ import { keys, shardPrefix } from '../../src/platform/keys.ts';
 import type { BenchRegistry } from './registry.ts';
 
 export interface FleetPlan {
+  /** How many there are afterwards. */
   readonly miners: number;
+  /** So many of the same fleet are online already (0). */
+  readonly loaded?: number;
   readonly kind: FleetKind;
   readonly seed: number;
 }
@@ -42,7 +45,7 @@ export async function loadFleet(
   progress: (online: number) => void,
 ): Promise<LoadedMiner[]> {
   const kept: LoadedMiner[] = [];
-  for (let from = 0; from < plan.miners; from += CHUNK) {
+  for (let from = plan.loaded ?? 0; from < plan.miners; from += CHUNK) {
     const to = Math.min(plan.miners, from + CHUNK);
     await forEachLimited(range(from, to), IN_FLIGHT, undefined, async (index) => {
       const loaded = await loadMiner(registry, plan, index);
