@@ -74,33 +74,6 @@ async function books(region: string) {
     from coordinator.jobs j where need_region = ${region}`;
 }
 
-test('killed after each step of the life of a job, the coordinator goes on where it was', {
-  timeout: 180_000,
-}, async () => {
-  const region = 'steps';
-  await register('stepper', region);
-  const jobId = await submit('steps-1', region);
-  await killAndRestart();
-  assert.equal(await submit('steps-1', region), jobId, 'the key still gives the same job');
-  const polled = await poll('stepper', 1);
-  assert.equal(polled.json?.job_id, jobId);
-  await killAndRestart();
-  const delivered = await deliver('stepper', jobId);
-  // A miner that was silent for too long meanwhile has lost the job: then it gets it once more.
-  if (delivered.status === 404) {
-    assert.equal((await poll('stepper', 1)).json.job_id, jobId);
-    assert.equal((await deliver('stepper', jobId)).status, 200);
-  } else assert.equal(delivered.status, 200, delivered.text);
-  await killAndRestart();
-  assert.equal((await deliver('stepper', jobId)).status, 409);
-  const result = await call('GET', `/v1/jobs/${jobId}/result`, { headers: ALICE });
-  assert.equal(result.json.receipt.job_id, jobId);
-  assert.deepEqual(
-    [...(await books(region))],
-    [{ job_id: jobId, state: 'COMPLETED', receipts: 1, settlements: 1, usage: 1 }],
-  );
-});
-
 test('killed at any moment under load, each job ends once, with one receipt, settlement and usage record', {
   timeout: 240_000,
 }, async () => {
