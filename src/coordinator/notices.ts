@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { sql } from 'drizzle-orm';
 import postgres from 'postgres';
@@ -26,6 +27,13 @@ export interface JobWaiting {
 
 export type Notice = JobChange | JobWaiting;
 
+/** What one NOTIFY carries. */
+interface Payload {
+  /** The replica that sends it. */
+  readonly from: string;
+  readonly notices: readonly Notice[];
+}
+
 interface NoticeEvents {
   change: [JobChange];
   waiting: [JobWaiting];
@@ -53,6 +61,7 @@ export class Notices extends EventEmitter<NoticeEvents> {
   readonly #db: Database;
   readonly #log: Logger;
   readonly #dsn: string;
+  readonly #origin = randomUUID();
   #waiting: string[] = [];
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
@@ -86,8 +95,12 @@ export class Notices extends EventEmitter<NoticeEvents> {
     void this.#keepListening(listener, listening);
   }
 
-  /** Sends soon, together with others. A notice that cannot be sent is dropped. */
+  /**
+   * Sends soon, together with others. A notice that cannot be sent is dropped. This replica hears of a waiting job at once; of changes in the
+   * order in which all do.
+   */
   publish(notice: Notice): void {
+    if (notice.kind === 'waiting') this.emit('waiting', notice);
     if (this.#waiting.length < MAX_WAITING) this.#waiting.push(JSON.stringify(notice));
     this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
   }
@@ -115,9 +128,10 @@ export class Notices extends EventEmitter<NoticeEvents> {
   }
 
   #receive(payload: string): void {
-    for (const notice of JSON.parse(payload) as Notice[]) {
+    const { from, notices } = JSON.parse(payload) as Payload;
+    for (const notice of notices) {
       if (notice.kind === 'change') this.emit('change', notice);
-      else this.emit('waiting', notice);
+      else if (from !== this.#origin) this.emit('waiting', notice);
     }
   }
 
@@ -151,25 +165,28 @@ export class Notices extends EventEmitter<NoticeEvents> {
     }
   }
 
-  /** As many notices as one statement carries, each payload a JSON list of them. */
+  /** As many notices as one statement carries, as JSON of Payload. */
   #takePayloads(): string[] {
     const payloads: string[] = [];
     let batch: string[] = [];
-    let bytes = 1;
+    const head = `{"from":"${this.#origin}","notices":[`;
+    const wrap = (notices: readonly string[]) => `${head}${notices.join(',')}]}`;
+    const emptyBytes = wrap([]).length;
+    let bytes = emptyBytes;
     let taken = 0;
     for (const notice of this.#waiting) {
       const size = Buffer.byteLength(notice) + 1;
       if (batch.length > 0 && bytes + size > MAX_PAYLOAD_BYTES) {
-        payloads.push(`[${batch.join(',')}]`);
+        payloads.push(wrap(batch));
         if (payloads.length === MAX_PAYLOADS) break;
         batch = [];
-        bytes = 1;
+        bytes = emptyBytes;
       }
       batch.push(notice);
       bytes += size;
       taken += 1;
     }
-    if (payloads.length < MAX_PAYLOADS && batch.length > 0) payloads.push(`[${batch.join(',')}]`);
+    if (payloads.length < MAX_PAYLOADS && batch.length > 0) payloads.push(wrap(batch));
     this.#waiting = this.#waiting.slice(taken);
     return payloads;
   }

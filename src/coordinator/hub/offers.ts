@@ -4,6 +4,7 @@ import type { MatchRequest } from '../../sdk/types.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { report } from '../jobs/effects.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
+import { NOW_MS } from '../jobs/transition.ts';
 import type { Constraints, JobNeeds } from '../miners/fit.ts';
 import { coordinatorMiners as miners } from '../miners/tables.ts';
 import { publishOpen } from '../publish.ts';
@@ -123,7 +124,7 @@ async function insertOffers(orm: Orm, jobId: string, candidates: readonly Candid
 /** Opens a job that is held. @returns whether it still was */
 async function openJob(orm: Orm, jobId: string): Promise<boolean> {
   const rows = await orm.execute(
-    sql`update ${jobs} set open_at = now() where job_id = ${jobId} and state = 'QUEUED' and open_at > now() returning job_id`,
+    sql`update ${jobs} set open_at = ${sql.raw(NOW_MS)} where job_id = ${jobId} and state = 'QUEUED' and open_at > now() returning job_id`,
   );
   return rows.length === 1;
 }

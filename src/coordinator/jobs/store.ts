@@ -5,7 +5,7 @@ import type { JobNeeds } from '../miners/fit.ts';
 import { endOffers, report } from './effects.ts';
 import type { JobState } from './states.ts';
 import { jobs } from './tables.ts';
-import { change, mayChange } from './transition.ts';
+import { change, mayChange, NOW_MS } from './transition.ts';
 import { VIEW_COLUMNS, type ViewRow, viewColumnsOf } from './view.ts';
 
 /** A job to be stored. Texts are JSON as received. */
@@ -33,7 +33,7 @@ const insert = statement<InsertValues>(sql`
       ${sql.placeholder('gpu')}, ${sql.placeholder('cuda')}::int, ${sql.placeholder('vramMb')}::int,
       case when ${sql.placeholder('models')}::jsonb is null then null else array(select jsonb_array_elements_text(${sql.placeholder('models')}::jsonb)) end,
       ${sql.placeholder('region')}, ${sql.placeholder('maxPrice')}::numeric, ${sql.placeholder('paymentAmount')}::numeric, ${sql.placeholder('paymentCurrency')},
-      now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond', now() + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond')
+      now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond', ${sql.raw(NOW_MS)} + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond')
     on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
     returning ${columns}`);
 

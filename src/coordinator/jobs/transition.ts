@@ -1,6 +1,9 @@
 import { type SQL, sql } from 'drizzle-orm';
 import { isTerminal, TRANSITIONS, type TransitionName } from './states.ts';
 
+/** Now, not rounded up to the milliseconds of a column: what opens is open. */
+export const NOW_MS = "date_trunc('milliseconds', now())";
+
 /** The condition under which a transition is legal, on a row of `jobs`. */
 export function mayChange(name: TransitionName): SQL {
   const states = TRANSITIONS[name].from.map((state) => `'${state}'`);
@@ -13,7 +16,7 @@ export function change(name: TransitionName): SQL {
   const parts = [`state = '${to}'`, 'revision = jobs.revision + 1'];
   if (to !== 'RUNNING') parts.push('slot = null');
   if (to === 'QUEUED')
-    parts.push('assigned_miner_id = null', 'started_at = null', 'delivered_at = null', 'open_at = now()');
+    parts.push('assigned_miner_id = null', 'started_at = null', 'delivered_at = null', `open_at = ${NOW_MS}`);
   if (isTerminal(to)) parts.push('finished_at = now()');
   return sql.raw(parts.join(', '));
 }

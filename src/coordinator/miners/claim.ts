@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
 import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
 import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
@@ -13,7 +13,7 @@ import {
   type OfferValues,
   offerValues,
 } from './fit.ts';
-import { coordinatorMiners as miners } from './tables.ts';
+import { type MinerStatus, coordinatorMiners as miners } from './tables.ts';
 
 /** A job that has just been assigned. */
 export interface ClaimedJob {
@@ -36,17 +36,58 @@ type ClaimedRow = ViewRow & {
   readonly freed: string[] | null;
 };
 
+/** A row of an outer join with what was claimed. */
+type MaybeClaimedRow = ClaimedRow | { readonly job_id: null };
+
 /** Polls of one miner at the same moment may reach for the same place; as many can lose in a row as there are polls. */
 const CLAIM_ATTEMPTS = 5;
 
 const minerId = sql`${sql.placeholder('minerId')}::text`;
+const sessionDigest = sql`${sql.placeholder('sessionDigest')}::text`;
 
-const claim = statement<{ minerId: string; reports: boolean } & OfferValues>(sql`
-    with place as materialized (
-      select s.slot from ${miners} m, generate_series(1, m.concurrency) s (slot)
-      where m.miner_id = ${minerId} and m.status = 'ONLINE'
-        and not exists (select from ${jobs} r where r.assigned_miner_id = ${minerId} and r.state = 'RUNNING' and r.slot = s.slot)
-      order by s.slot limit 1
+/**
+ * Assigns jobs: the expressions of a `with` from the update on, after one named `taken` with the columns job_id, miner_id and slot. The jobs
+ * in it are locked and fit their miners. `claimed` has them then, `claimed_view` with the places on other miners that are needed no more.
+ */
+const assignTaken = sql`claimed as (
+      update ${jobs} set ${change('assign')}, assigned_miner_id = taken.miner_id, slot = taken.slot, started_at = now(),
+        attempts = attempts + 1
+      from taken where jobs.job_id = taken.job_id and ${mayChange('assign')}
+      returning ${sql.raw(viewColumnsOf('jobs'))}, payload, constraints, attempts, jobs.assigned_miner_id as miner_id,
+        (extract(epoch from now() - requested_at) * 1000)::float8 as waited_ms
+    ), freed as (
+      delete from ${jobOffers} o using claimed c
+      where o.job_id = c.job_id and (o.expires_at > now() or o.miner_id = c.miner_id)
+      returning o.job_id, o.miner_id, o.reservation_id
+    ), reported as (${report(sql.placeholder('reports'), {
+      from: 'claimed',
+      outcome: 'accepted',
+      reservationId:
+        '(select f.reservation_id from freed f where f.job_id = r.job_id and f.miner_id = r.miner_id)',
+    })}), claimed_view as (
+      select c.*, (select array_to_json(array_agg(f.reservation_id)) from freed f
+        where f.job_id = c.job_id and f.miner_id <> c.miner_id and f.reservation_id is not null) as freed
+      from claimed c
+    )`;
+
+/** The lowest free place of a miner, from a row of it named `m`. */
+const freeSlot: SQL = sql`select s.slot from generate_series(1, m.concurrency) s (slot)
+      where not exists (select from ${jobs} r where r.assigned_miner_id = m.miner_id and r.state = 'RUNNING' and r.slot = s.slot)
+      order by s.slot limit 1`;
+
+interface LookValues extends OfferValues {
+  readonly minerId: string;
+  readonly sessionDigest: string | null;
+  readonly reports: boolean;
+}
+
+const lookStatement = statement<LookValues>(sql`
+    with seen as (
+      update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
+      where miner_id = ${minerId} and (${sessionDigest} is null or session_digest = ${sessionDigest})
+      returning miner_id, status, concurrency
+    ), place as materialized (
+      select m.miner_id, s.slot from seen m, lateral (${freeSlot}) s where m.status = 'ONLINE'
     ), offered as materialized (
       select j.job_id from ${jobOffers} o join ${jobs} j on j.job_id = o.job_id
       where o.miner_id = ${minerId} and o.expires_at > now() and j.state = 'QUEUED' and j.expires_at > now()
@@ -57,51 +98,97 @@ const claim = statement<{ minerId: string; reports: boolean } & OfferValues>(sql
       where ${IS_OPEN} and ${fitsSql(OFFER_PLACEHOLDERS)}
         and exists (select from place) and not exists (select from offered)
       order by requested_at, job_id limit 1 for update skip locked
-    ), claimed as (
-      update ${jobs} set ${change('assign')}, assigned_miner_id = ${minerId}, slot = place.slot, started_at = now(),
-        attempts = attempts + 1
-      from place
-      where jobs.job_id in (select job_id from offered union all select job_id from open) and ${mayChange('assign')}
-      returning ${sql.raw(viewColumnsOf('jobs'))}, payload, constraints, attempts, jobs.assigned_miner_id as miner_id,
-        (extract(epoch from now() - requested_at) * 1000)::float8 as waited_ms
-    ), freed as (
-      delete from ${jobOffers} o using claimed c
-      where o.job_id = c.job_id and (o.expires_at > now() or o.miner_id = c.miner_id)
-      returning o.job_id, o.miner_id, o.reservation_id
-    ), seen as (
-      update ${miners} set last_seen_at = now() where miner_id in (select miner_id from claimed)
-    ), reported as (${report(sql.placeholder('reports'), {
-      from: 'claimed',
-      outcome: 'accepted',
-      reservationId:
-        '(select f.reservation_id from freed f where f.job_id = r.job_id and f.miner_id = r.miner_id)',
-    })})
-    select c.*, (select array_to_json(array_agg(f.reservation_id)) from freed f
-      where f.miner_id <> c.miner_id and f.reservation_id is not null) as freed
-    from claimed c`);
+    ), taken as materialized (
+      select j.job_id, place.miner_id, place.slot
+      from (select job_id from offered union all select job_id from open) j, place
+    ), ${assignTaken}
+    select seen.status, c.* from seen left join claimed_view c on true`);
+
+/** What a poll finds at first. */
+export interface Look {
+  readonly status: MinerStatus;
+  readonly claimed: ClaimedJob | undefined;
+}
 
 /**
- * Gives a miner a job, in one statement: the oldest of those offered to it, else the oldest open one that it fits. Rows that
- * others are reaching for are skipped, so no job is given twice and nobody waits. The job holds a place of the miner
- * (`slot`), unique while it runs, so the miner never has more than its concurrency.
+ * Notes that a miner polls, and gives it a job, in one statement: the oldest of those offered to it, else the oldest open one that it fits.
+ * Rows that others are reaching for are skipped, so no job is given twice and nobody waits. The job holds a place of the
+ * miner (`slot`), unique while it runs, so the miner never has more than its concurrency.
+ * @param sessionDigest of the session the miner says it has; null when it says nothing
+ * @param offer what the miner registered
  * @param reports whether there is a pool hub that is told
- * @returns undefined when there is nothing for this miner, it is full, or it is not online
+ * @returns undefined when the miner is unknown, or has registered under another session since. It gets no job when there is none for it,
+ * it is full, or it is not online
  */
-export async function claimJob(
+export async function look(
   db: Pick<Database, 'query'>,
-  minerId: string,
-  offer: MinerOffer,
+  miner: { readonly minerId: string; readonly sessionDigest: string | null; readonly offer: MinerOffer },
   reports: boolean,
-): Promise<ClaimedJob | undefined> {
-  const values = { minerId, reports, ...offerValues(offer) };
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      const [row] = await db.query<ClaimedRow, typeof values>(claim, values);
-      return row === undefined ? undefined : claimedJob(row);
-    } catch (error) {
-      if (!isUniqueViolation(error) || attempt === CLAIM_ATTEMPTS) throw error;
-    }
-  }
+): Promise<Look | undefined> {
+  const { minerId, sessionDigest, offer } = miner;
+  const values: LookValues = { minerId, sessionDigest, reports, ...offerValues(offer) };
+  type Row = MaybeClaimedRow & { readonly status: MinerStatus };
+  const [row] = await repeatedly(() => db.query<Row, LookValues>(lookStatement, values));
+  return row === undefined ? undefined : { status: row.status, claimed: claimedJob(row) };
+}
+
+/** A job for a miner whose poll is held, and which it fits. */
+export interface Pair {
+  readonly jobId: string;
+  readonly minerId: string;
+}
+
+export interface Assignment extends Pair {
+  /** Whether the miner was online and had a free place; if not, the job may still be there for another one. */
+  readonly hadPlace: boolean;
+  readonly claimed: ClaimedJob | undefined;
+}
+
+/** Miners that another statement has locked were seen by that one. */
+const assignStatement = statement<{ readonly pairs: string; readonly reports: boolean }>(sql`
+    with asked as materialized (
+      select p.job_id, p.miner_id, s.slot
+      from jsonb_to_recordset(${sql.placeholder('pairs')}::jsonb) as p (job_id text, miner_id text)
+      left join ${miners} m on m.miner_id = p.miner_id and m.status = 'ONLINE'
+      left join lateral (${freeSlot}) s on true
+    ), taken as materialized (
+      select j.job_id, a.miner_id, a.slot from asked a join ${jobs} j on j.job_id = a.job_id
+      where a.slot is not null and j.state = 'QUEUED' and j.expires_at > now()
+        and (j.open_at <= now() or exists (select from ${jobOffers} o
+          where o.job_id = j.job_id and o.miner_id = a.miner_id and o.expires_at > now()))
+      for update of j skip locked
+    ), ${assignTaken}, seen as (
+      update ${miners} set last_seen_at = now() where miner_id in (
+        select m.miner_id from ${miners} m join claimed c on c.miner_id = m.miner_id for update of m skip locked)
+    )
+    select a.miner_id as asked_miner_id, a.job_id as asked_job_id, a.slot is not null as had_place, c.*
+    from asked a left join claimed_view c on c.job_id = a.job_id`);
+
+/**
+ * Gives each job to its miner, all in one statement, as far as it is still to be had and the miner has a place.
+ * @param pairs no job and no miner twice
+ * @throws what Postgres throws; a unique violation when another statement filled a place of one of the miners at that moment
+ */
+export async function assign(
+  db: Pick<Database, 'query'>,
+  pairs: readonly Pair[],
+  reports: boolean,
+): Promise<Assignment[]> {
+  type Row = MaybeClaimedRow & {
+    readonly asked_miner_id: string;
+    readonly asked_job_id: string;
+    readonly had_place: boolean;
+  };
+  const listed = JSON.stringify(pairs.map(({ jobId, minerId }) => ({ job_id: jobId, miner_id: minerId })));
+  const values = { pairs: listed, reports };
+  const query = () => db.query<Row, typeof values>(assignStatement, values);
+  const rows = await (pairs.length === 1 ? repeatedly(query) : query());
+  return rows.map((row) => ({
+    jobId: row.asked_job_id,
+    minerId: row.asked_miner_id,
+    hadPlace: row.had_place,
+    claimed: claimedJob(row),
+  }));
 }
 
 /**
@@ -117,10 +204,22 @@ export async function putBack(orm: Orm, claimed: ClaimedJob): Promise<ViewRow | 
   return row;
 }
 
-function claimedJob(row: ClaimedRow): ClaimedJob {
-  const { payload, constraints, attempts, waited_ms, freed } = row;
+/** Tries again when another statement was quicker to fill the place. */
+async function repeatedly<T>(query: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await query();
+    } catch (error) {
+      if (!isUniqueViolation(error) || attempt === CLAIM_ATTEMPTS) throw error;
+    }
+  }
+}
+
+function claimedJob(row: MaybeClaimedRow): ClaimedJob | undefined {
+  if (row.job_id === null) return undefined;
+  const { payload, constraints, attempts, waited_ms, freed } = row as ClaimedRow;
   return {
-    row,
+    row: row as ClaimedRow,
     payloadText: payload,
     constraintsText: constraints,
     attempts,

@@ -1,12 +1,14 @@
-import { type Database, isPostgresUnavailable } from '../../platform/db.ts';
+import { type Database, isPostgresUnavailable, isUniqueViolation } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { CoordinatorConfig } from '../environment.ts';
 import type { CoordinatorMetrics } from '../metrics.ts';
 import type { JobWaiting, Notices } from '../notices.ts';
-import { type ClaimedJob, claimJob } from './claim.ts';
-import { fits, type MinerOffer } from './fit.ts';
+import { type Assignment, assign, type Look, look } from './claim.ts';
+import type { MinerOffer } from './fit.ts';
 import { Gate } from './gate.ts';
-import { type PollingMiner, seen } from './store.ts';
+import { type HeldPoll, HeldPolls, type Pending, type Polling } from './held-polls.ts';
+import { KnownOffers } from './known-offers.ts';
+import { seen } from './store.ts';
 
 interface DispatcherDeps {
   readonly config: Pick<CoordinatorConfig, 'max_polls' | 'poolhub_url' | 'db_pool_max'>;
@@ -16,204 +18,234 @@ interface DispatcherDeps {
   readonly notices: Notices;
 }
 
-/** A poll that is held. */
-interface Waiter {
-  readonly minerId: string;
-  readonly offer: MinerOffer;
-  /** A claim is under way. */
-  claiming: boolean;
-  /** A job that turned up meanwhile, which the claim may have come too early for. */
-  missed: Pending | undefined;
-  readonly settle: (job: ClaimedJob | undefined) => void;
+interface Placement {
+  readonly pending: Pending;
+  readonly poll: HeldPoll;
 }
 
-/** A waiting job, and how many polls were woken for it in vain. */
-interface Pending {
-  readonly job: JobWaiting;
-  readonly passes: number;
-}
+const NOTHING: Look = { status: 'ONLINE', claimed: undefined };
 
-/** Claims under way; more would only wait for connections. */
-const MAX_CLAIMS_AT_A_TIME = 64;
+/** Statements that give out jobs under way; what comes meanwhile goes together in the next. More than one, should a row be locked. */
+const MAX_ASSIGNS_AT_A_TIME = 4;
+/** Jobs of one statement. */
+const MAX_ASSIGNED_TOGETHER = 100;
 
-/** Statements of polls under way, per connection of the pool: the others wait here, and leave room for other calls. */
-const GATE_PLACES_PER_CONNECTION = 2;
+/** First looks of polls under way, per connection of the pool: the others wait here, and leave room for other calls. */
+const LOOKS_PER_CONNECTION = 2;
 
-/** A job that so many polls could not get has been taken, most likely by another replica; if not, the sweep finds it. */
-const MAX_PASSES = 4;
+/** A job for which so many miners were full is left to the sweep. */
+const MAX_FULL = 4;
+/** Jobs that wait for a poll that is busy; more are left to the sweep. */
+const MAX_UNPLACED = 1000;
 
 /**
- * The polls that this replica holds, and who is woken by a waiting job: the miners it is offered to by their rank, else the one that fits and
- * has waited longest. One poll is woken per job and replica, not all of them; a poll that is woken
- * claims in the database, which decides.
+ * Gives the jobs that come in to the polls that this replica holds. A poll first looks for itself. From then on it waits until a job is announced;
+ * who gets which job is chosen here and written down for many at once, and the database decides, since other replicas
+ * choose among the same jobs.
  */
 export class Dispatcher {
   readonly #deps: DispatcherDeps;
-  /** In the order of arrival. */
-  readonly #waiters = new Set<Waiter>();
-  readonly #byMiner = new Map<string, Set<Waiter>>();
-  readonly #pending: Pending[] = [];
+  readonly #polls = new HeldPolls();
+  readonly #offers: KnownOffers;
+  /** Jobs that only busy polls may fit, by id. */
+  readonly #unplaced = new Map<string, Pending>();
+  /** Jobs that are being given out. */
+  readonly #placing = new Set<string>();
+  readonly #batch: Placement[] = [];
+  #flushing: NodeJS.Immediate | undefined;
+  #assigns = 0;
   readonly #reports: boolean;
   /** A thousand miners that poll at once, after a restart, must not look like a Postgres that does not answer. */
   readonly #gate: Gate;
   #entering = 0;
-  #claims = 0;
   #stopped = false;
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
     this.#reports = deps.config.poolhub_url !== undefined;
-    this.#gate = new Gate(GATE_PLACES_PER_CONNECTION * deps.config.db_pool_max);
+    this.#gate = new Gate(LOOKS_PER_CONNECTION * deps.config.db_pool_max);
+    this.#offers = new KnownOffers(deps.config.max_polls);
     deps.notices.on('waiting', (job) => this.announce(job));
   }
 
   get held(): number {
-    return this.#waiters.size;
+    return this.#polls.size;
   }
 
   /** Whether there is room for another poll. */
   get hasRoom(): boolean {
-    return !this.#stopped && this.#waiters.size + this.#entering < this.#deps.config.max_polls;
+    return !this.#stopped && this.#polls.size + this.#entering < this.#deps.config.max_polls;
   }
 
-  /** Claims a job for a miner now. */
-  claim(minerId: string, offer: MinerOffer): Promise<ClaimedJob | undefined> {
-    return this.#gate.run(() => claimJob(this.#deps.db, minerId, offer, this.#reports));
-  }
-
-  /** Notes that a miner polls. @returns undefined when it must register first */
-  async enter(minerId: string, sessionDigest: string | null): Promise<PollingMiner | undefined> {
+  /** What a miner that polls has to offer. @returns undefined when it must register first */
+  async enter(minerId: string, sessionDigest: string | null): Promise<MinerOffer | undefined> {
+    const known = this.#offers.find(minerId, sessionDigest);
+    if (known !== undefined) return known;
     this.#entering += 1;
     try {
-      return await this.#gate.run(() => seen(this.#deps.db, minerId, sessionDigest));
+      const miner = await this.#gate.run(() => seen(this.#deps.db, minerId, sessionDigest));
+      return miner === undefined ? undefined : this.#offers.learn(minerId, sessionDigest, miner);
     } finally {
       this.#entering -= 1;
     }
   }
 
   /**
-   * Waits until the miner gets a job, `waitMs` are over, the signal aborts or the process stops. The first look is the caller's, after
-   * this has begun: what comes between is not missed.
+   * Looks for a job for the miner, and waits until it gets one, `waitMs` are over, the signal aborts or the process stops. It may be given
+   * one that is announced from the call on: what comes between is not missed.
+   * @returns undefined when the miner must register first
+   * @throws what Postgres throws while it looks
    */
-  wait(
-    minerId: string,
-    offer: MinerOffer,
-    waitMs: number,
-    signal: AbortSignal,
-  ): Promise<ClaimedJob | undefined> {
-    return new Promise((resolve) => {
-      const settle = (job: ClaimedJob | undefined) => {
+  wait(polling: Polling, waitMs: number, signal: AbortSignal): Promise<Look | undefined> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', end);
-        this.#forget(waiter);
-        resolve(job);
+        this.#forget(poll);
       };
-      const waiter: Waiter = { minerId, offer, claiming: false, missed: undefined, settle };
-      const end = () => {
-        // A claim under way may have got a job: it settles the poll itself.
-        if (waiter.claiming) this.#forget(waiter);
-        else settle(undefined);
+      const settle = (found: Look | undefined) => {
+        leave();
+        resolve(found);
       };
+      const fail = (error: unknown) => {
+        leave();
+        reject(error);
+      };
+      const poll: HeldPoll = { ...polling, isBusy: true, settle, fail };
+      // A statement under way may give it a job: then that settles the poll.
+      const end = () => (poll.isBusy ? this.#forget(poll) : settle(NOTHING));
       const timer = setTimeout(end, waitMs);
       signal.addEventListener('abort', end, { once: true });
-      this.#waiters.add(waiter);
-      const own = this.#byMiner.get(minerId) ?? new Set();
-      this.#byMiner.set(minerId, own.add(waiter));
-      this.#serve(waiter, undefined);
+      this.#polls.add(poll);
+      this.#deps.metrics.pollsHeld.set(this.held);
+      void this.#look(poll);
     });
   }
 
-  /** Wakes a poll for a job that may be taken. */
+  /** Finds a poll for a job that may be taken. */
   announce(job: JobWaiting): void {
-    this.#wake({ job, passes: 0 });
+    this.#place({ job, full: [] });
   }
 
   /** Answers every poll without a job, and holds no more. */
   stop(): void {
     this.#stopped = true;
-    this.#pending.length = 0;
-    for (const waiter of this.#waiters) if (!waiter.claiming) waiter.settle(undefined);
+    this.#unplaced.clear();
+    for (const poll of this.#polls.free) poll.settle(NOTHING);
   }
 
-  #wake(pending: Pending): void {
-    if (this.#waiters.size === 0 || pending.passes > MAX_PASSES) return;
-    if (this.#claims >= MAX_CLAIMS_AT_A_TIME) {
-      if (this.#pending.length < this.#deps.config.max_polls) this.#pending.push(pending);
-      return;
+  async #look(poll: HeldPoll): Promise<void> {
+    const { db, log } = this.#deps;
+    try {
+      const found = await this.#gate.run(async () =>
+        this.#isOver(poll) ? NOTHING : look(db, poll, this.#reports),
+      );
+      if (found === undefined) this.#offers.forget(poll.minerId);
+      if (found?.claimed !== undefined) this.#unplaced.delete(found.claimed.row.job_id);
+      if (found?.status !== 'ONLINE' || found.claimed !== undefined) poll.settle(found);
+      else this.#release(poll);
+    } catch (error) {
+      // Other polls of this miner were quicker, time and again: it is full, or hears of the next job.
+      if (isUniqueViolation(error)) this.#release(poll);
+      else {
+        if (!isPostgresUnavailable(error)) log.error({ err: error }, 'a poll could not look for a job');
+        poll.fail(error);
+      }
     }
-    const waiter = this.#choose(pending.job);
-    if (waiter === undefined) return;
-    if (waiter.claiming) waiter.missed ??= pending;
-    else this.#serve(waiter, pending);
+    this.#revisit(poll.minerId);
   }
 
-  /** A poll for a job, one that is claiming already only if there is no other. */
-  #choose({ offered, needs }: JobWaiting): Waiter | undefined {
-    let claiming: Waiter | undefined;
-    const candidates =
-      offered.length > 0
-        ? offered.flatMap((minerId) => [...(this.#byMiner.get(minerId) ?? [])])
-        : this.#waiters;
-    for (const waiter of candidates) {
-      if (offered.length === 0 && !fits(needs, waiter.offer)) continue;
-      if (!waiter.claiming) return waiter;
-      if (waiter.missed === undefined) claiming ??= waiter;
-    }
-    return claiming;
+  #place(pending: Pending): void {
+    const { job_id: jobId } = pending.job;
+    if (this.#stopped || this.#placing.has(jobId)) return;
+    const poll = this.#polls.choose(pending);
+    if (poll !== undefined) this.#pair({ pending, poll });
+    else if (this.#unplaced.size < MAX_UNPLACED && this.#polls.isWorthWaiting(pending))
+      this.#unplaced.set(jobId, pending);
   }
 
-  #serve(waiter: Waiter, pending: Pending | undefined): void {
-    waiter.claiming = true;
-    this.#claims += 1;
-    this.claim(waiter.minerId, waiter.offer)
-      .then((claimed) => this.#served(waiter, claimed, pending))
-      .catch((error: unknown) => this.#failed(waiter, error))
-      .finally(() => {
-        this.#claims -= 1;
-        const next = this.#pending.shift();
-        if (next !== undefined) this.#wake(next);
+  #pair(placement: Placement): void {
+    this.#polls.occupy(placement.poll);
+    this.#placing.add(placement.pending.job.job_id);
+    this.#batch.push(placement);
+    // After all that came with the same reading of the sockets.
+    this.#flushing ??= setImmediate(() => {
+      this.#flushing = undefined;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    while (this.#batch.length > 0 && this.#assigns < MAX_ASSIGNS_AT_A_TIME) {
+      const placements = this.#batch.splice(0, MAX_ASSIGNED_TOGETHER);
+      this.#assigns += 1;
+      void this.#assign(placements).finally(() => {
+        this.#assigns -= 1;
+        this.#flush();
       });
-  }
-
-  #served(waiter: Waiter, claimed: ClaimedJob | undefined, pending: Pending | undefined): void {
-    const { missed } = waiter;
-    waiter.claiming = false;
-    waiter.missed = undefined;
-    if (claimed !== undefined || !this.#waiters.has(waiter) || this.#stopped) waiter.settle(claimed);
-    else {
-      // It may be full: whoever comes after it is asked first the next time.
-      this.#waiters.delete(waiter);
-      this.#waiters.add(waiter);
-    }
-    for (const left of [pending, missed]) {
-      if (left === undefined || left.job.job_id === claimed?.row.job_id) continue;
-      // Who was woken for it and got nothing would get nothing again; who missed it has not looked since.
-      const again = left === missed || claimed !== undefined ? left : passOn(left, waiter.minerId);
-      if (again !== undefined) this.#wake(again);
     }
   }
 
-  #failed(waiter: Waiter, error: unknown): void {
-    waiter.claiming = false;
-    waiter.missed = undefined;
-    const { log } = this.#deps;
-    if (!isPostgresUnavailable(error)) log.error({ err: error }, 'a claim failed');
-    // The poll goes on: Postgres may be back before it is over. One that was given up meanwhile has nothing to wait for.
-    if (!this.#waiters.has(waiter) || this.#stopped) waiter.settle(undefined);
+  async #assign(placements: readonly Placement[]): Promise<void> {
+    const { db, log } = this.#deps;
+    const pairs = placements.map(({ pending: { job }, poll: { minerId } }) => ({
+      jobId: job.job_id,
+      minerId,
+    }));
+    try {
+      const assignments = await assign(db, pairs, this.#reports);
+      const byJob = new Map(assignments.map((assignment) => [assignment.jobId, assignment]));
+      for (const placement of placements) this.#placed(placement, byJob.get(placement.pending.job.job_id));
+    } catch (error) {
+      if (isUniqueViolation(error) && placements.length > 1) {
+        // One of them, which holds up the others no more.
+        await Promise.all(placements.map((placement) => this.#assign([placement])));
+        return;
+      }
+      if (!isPostgresUnavailable(error)) log.error({ err: error }, 'jobs could not be given out');
+      // The polls go on: Postgres may be back before they are over, and the sweep finds the jobs.
+      for (const placement of placements) this.#placed(placement, undefined);
+    }
   }
 
-  #forget(waiter: Waiter): void {
-    this.#waiters.delete(waiter);
-    const own = this.#byMiner.get(waiter.minerId);
-    own?.delete(waiter);
-    if (own?.size === 0) this.#byMiner.delete(waiter.minerId);
-    this.#deps.metrics.pollsHeld.set(this.#waiters.size);
+  /** @param assignment undefined when it failed */
+  #placed({ pending, poll }: Placement, assignment: Assignment | undefined): void {
+    this.#placing.delete(pending.job.job_id);
+    if (assignment?.claimed !== undefined) poll.settle({ ...NOTHING, claimed: assignment.claimed });
+    else this.#release(poll);
+    const full = [...pending.full, poll.minerId];
+    if (assignment?.hadPlace === false && full.length < MAX_FULL) this.#place({ ...pending, full });
+    this.#revisit(poll.minerId);
   }
-}
 
-/** The job for the next poll; undefined when those it was offered to have all been asked. */
-function passOn({ job, passes }: Pending, minerId: string): Pending | undefined {
-  if (job.offered.length === 0) return { job, passes: passes + 1 };
-  const offered = job.offered.filter((id) => id !== minerId);
-  return offered.length === 0 ? undefined : { job: { ...job, offered }, passes: passes + 1 };
+  #release(poll: HeldPoll): void {
+    if (this.#isOver(poll)) poll.settle(NOTHING);
+    else this.#polls.release(poll);
+  }
+
+  /** After a statement for one of its polls, a miner may take one of the jobs that waited for that. */
+  #revisit(minerId: string): void {
+    if (this.#unplaced.size === 0) return;
+    for (const poll of this.#polls.of(minerId)) {
+      for (const pending of this.#unplaced.values()) {
+        if (!this.#polls.mayTake(poll, pending)) continue;
+        this.#unplaced.delete(pending.job.job_id);
+        this.#pair({ pending, poll });
+        return;
+      }
+    }
+    // Those that nobody is left to wait for are the sweep's.
+    for (const [jobId, pending] of this.#unplaced)
+      if (this.#polls.isWorthWaiting(pending)) return;
+      else this.#unplaced.delete(jobId);
+  }
+
+  #isOver(poll: HeldPoll): boolean {
+    return this.#stopped || !this.#polls.has(poll);
+  }
+
+  #forget(poll: HeldPoll): void {
+    this.#polls.delete(poll);
+    this.#deps.metrics.pollsHeld.set(this.held);
+  }
 }

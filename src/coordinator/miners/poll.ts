@@ -3,7 +3,6 @@ import { AppError, unavailable } from '../../platform/errors.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { announceWaiting, publishChange } from '../publish.ts';
 import { type ClaimedJob, putBack } from './claim.ts';
-import { offerOf } from './fit.ts';
 
 /** A miner must register before anything else, and again after another process has taken its id. */
 export function mustRegister(): AppError {
@@ -25,14 +24,11 @@ export async function poll(
 ): Promise<ClaimedJob | undefined> {
   const { dispatcher, metrics } = deps;
   if (!dispatcher.hasRoom) throw unavailable('another poll');
-  const miner = await dispatcher.enter(minerId, sessionDigest);
-  if (miner === undefined) throw mustRegister();
-  if (miner.status !== 'ONLINE') return undefined;
-  const offer = offerOf(miner.capabilities, miner.region);
-  const claimed =
-    waitMs > 0
-      ? await dispatcher.wait(minerId, offer, waitMs, signal)
-      : await dispatcher.claim(minerId, offer);
+  const offer = await dispatcher.enter(minerId, sessionDigest);
+  if (offer === undefined) throw mustRegister();
+  const found = await dispatcher.wait({ minerId, sessionDigest, offer }, waitMs, signal);
+  if (found === undefined) throw mustRegister();
+  const { claimed } = found;
   if (claimed === undefined) return undefined;
   if (signal.aborted) {
     await giveBack(deps, claimed);
