@@ -1,20 +1,14 @@
---[[ One heartbeat: authenticates, credits uptime, renews the lease, takes the readings, moves the index, and answers
-with the commands that wait. Also the lease renewal (no readings).
+--[[ Heartbeats of some miners of one shard, each by itself: authenticates, credits uptime, renews the lease, takes the
+readings, moves the index, and answers with the commands that wait. Also the lease renewal (no readings).
 
 KEYS[1]   shard prefix
-ARGV[1]   clock         ms, or '' for Redis TIME
-ARGV[2]   miner_id
-ARGV[3]   kind          'session' | 'key'
-ARGV[4]   digest        of the session token or the API key
-ARGV[5]   queue_len     this and the next four: '' keeps the value
-ARGV[6]   busy          '0' | '1'
-ARGV[7]   latency_ms    self-reported
-ARGV[8]   current_jobs  a count
-ARGV[9]   temp_c
-ARGV[10]  mem_free_gb
-ARGV[11..] ack          ids of commands that the miner has carried out
+ARGV[1]   clock  ms, or '' for Redis TIME
+ARGV[2..] miner_id, kind ('session' | 'key'), digest (of the session token or the API key), queue_len, busy ('0' | '1'),
+          latency_ms (self-reported), current_jobs (a count), temp_c, mem_free_gb (readings: '' keeps the value), number of
+          acknowledged commands, their ids; repeated, at most a few dozen times
 
-RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, args}...}} | {'session_unknown'}
+RETURNS {'ok', answer...}, one for each heartbeat: {'ok', {now, lease_until, session_until, next_heartbeat},
+        {{id, name, args}...}} | {'session_unknown'} | an error, which concerns this heartbeat alone
 ]]
 --- @include "base"
 --- @include "record"
@@ -25,28 +19,50 @@ RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, ar
 --- @include "lease"
 --- @include "session"
 
-local clock, miner_id, kind, digest, queue_len, busy = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local latency_ms, current_jobs, temp_c, mem_free_gb = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local FIRST_ACK = 11
+local clock = ARGV[1]
+local FIRST_BEAT = 2
+local TO_ACKS = 10 -- from the start of a heartbeat to the first acknowledged id
 
 local now = clock_ms(clock)
-local miner = load_miner(miner_id)
-if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
+local changed = {}
 
-credit_uptime(miner, now)
-local next_beat = grant_lease(miner, now)
-if queue_len ~= '' then miner.queue_len = queue_len end
-if busy ~= '' then miner.busy = busy end
-if latency_ms ~= '' then miner.self_latency_ms = latency_ms end
-settle(miner, now)
+local function write_readings(miner_id, current_jobs, temp_c, mem_free_gb)
+  local readings = {}
+  if current_jobs ~= '' then readings = { 'current_jobs', current_jobs } end
+  if temp_c ~= '' then readings[#readings + 1] = 'temp_c'; readings[#readings + 1] = temp_c end
+  if mem_free_gb ~= '' then readings[#readings + 1] = 'mem_free_gb'; readings[#readings + 1] = mem_free_gb end
+  if #readings > 0 then redis.call('HSET', miner_key(miner_id), unpack(readings)) end
+end
 
-local readings = {}
-if current_jobs ~= '' then readings = { 'current_jobs', current_jobs } end
-if temp_c ~= '' then readings[#readings + 1] = 'temp_c'; readings[#readings + 1] = temp_c end
-if mem_free_gb ~= '' then readings[#readings + 1] = 'mem_free_gb'; readings[#readings + 1] = mem_free_gb end
-if #readings > 0 then redis.call('HSET', miner_key(miner_id), unpack(readings)) end
-redis.call('SADD', P .. 'changed', miner_id)
+local function take_beat(at, acks)
+  local miner_id, kind, digest, queue_len, busy, latency_ms = unpack(ARGV, at, at + 5)
+  local miner = load_miner(miner_id)
+  if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
 
-local acknowledged = {}
-for i = FIRST_ACK, #ARGV do acknowledged[#acknowledged + 1] = ARGV[i] end
-return { 'ok', lease_reply(miner, now, next_beat), waiting_commands(miner_id, acknowledged) }
+  credit_uptime(miner, now)
+  local next_beat = grant_lease(miner, now)
+  if queue_len ~= '' then miner.queue_len = queue_len end
+  if busy ~= '' then miner.busy = busy end
+  if latency_ms ~= '' then miner.self_latency_ms = latency_ms end
+  settle(miner, now)
+  write_readings(miner_id, unpack(ARGV, at + 6, at + 8))
+  changed[#changed + 1] = miner_id
+
+  local first_ack = at + TO_ACKS
+  return { 'ok', lease_reply(miner, now, next_beat), waiting_commands(miner_id, { unpack(ARGV, first_ack, first_ack + acks - 1) }) }
+end
+
+-- What Redis refused comes as a table, what went wrong in here as text.
+local function failure(thrown)
+  return type(thrown) == 'table' and thrown or redis.error_reply('ERR ' .. tostring(thrown))
+end
+
+local answers, at = { 'ok' }, FIRST_BEAT
+while at <= #ARGV do
+  local acks = tonumber(ARGV[at + TO_ACKS - 1])
+  local taken, answer = pcall(take_beat, at, acks)
+  answers[#answers + 1] = taken and answer or failure(answer)
+  at = at + TO_ACKS + acks
+end
+if #changed > 0 then redis.call('SADD', P .. 'changed', unpack(changed)) end
+return answers

@@ -41,7 +41,7 @@ export function connectRedis(target: RedisTarget, name: string, extra: Connectio
     ...extra,
   };
   if (target.clusterNodes.length > 0) return connectCluster(target, common);
-  // Heartbeats and matches that arrive in the same tick share a round trip; not together with Cluster (ioredis #2075).
+  // What is sent in the same tick shares a write; on a cluster that is `shareWrites`, for the two do not go together (ioredis #2075).
   const options = { enableAutoPipelining: true, ...common };
   const unix = target.url.startsWith('unix://') ? target.url.slice('unix://'.length) : undefined;
   if (unix === undefined) return new Redis(target.url, options);
@@ -96,6 +96,25 @@ export async function whenReady(redis: RedisClient, timeoutMs: number): Promise<
       resolve();
     }
     redis.once('ready', ready);
+  });
+}
+
+const holding = new WeakSet<Cluster>();
+
+/**
+ * Holds back what is written to the masters of a cluster until the end of the tick, so that all of it leaves in one write for each node. Every
+ * command is still one by itself: redirected, tried again and loaded anew alone, unlike those of a pipeline. A single server has
+ * the pipelining of its connection for that.
+ */
+export function shareWrites(redis: RedisClient): void {
+  if (!(redis instanceof Cluster) || holding.has(redis)) return;
+  holding.add(redis);
+  // A node without a connection has no stream yet, whatever its type says.
+  const streams = redis.nodes('master').flatMap(({ stream }) => stream ?? []);
+  for (const stream of streams) stream.cork();
+  setImmediate(() => {
+    holding.delete(redis);
+    for (const stream of streams) stream.uncork();
   });
 }
 

@@ -1,9 +1,33 @@
 import type { ScriptReply } from '../../platform/scripts.ts';
-import type { BeatResult, DurableState, Lease, PendingCommand } from './types.ts';
+import type { Beat, BeatResult, Credential, DurableState, Lease, PendingCommand } from './types.ts';
 
 /** A value as script arguments take it: '' for absent, '0' or '1' for a flag. */
 export const text = (value: number | boolean | undefined): string =>
   value === undefined ? '' : typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+
+/** One heartbeat as its script takes it: a part of the arguments of one call. */
+export type BeatArguments = readonly (string | number)[];
+
+export function beatArguments(
+  minerId: string,
+  { kind, digest }: Credential,
+  beat: Beat,
+  ack: readonly string[],
+): BeatArguments {
+  return [
+    minerId,
+    kind,
+    digest,
+    text(beat.queue_len),
+    text(beat.busy),
+    text(beat.avg_latency_ms),
+    text(beat.current_jobs),
+    text(beat.temp_c),
+    text(beat.mem_free_gb),
+    ack.length,
+    ...ack,
+  ];
+}
 
 /** Lease fields of a reply, all ms. */
 export function leaseOf(fields: unknown[]): Lease {
