@@ -52,6 +52,7 @@ async function benchmarkOf(name: BenchmarkName): Promise<Benchmark<object>> {
   if (name === 'match') return (await import('./match/run.ts')).matchBenchmark as Benchmark<object>;
   if (name === 'scale') return (await import('./scale/run.ts')).scaleBenchmark as Benchmark<object>;
   if (name === 'heartbeat') return (await import('./hub/run.ts')).heartbeatBenchmark as Benchmark<object>;
+  if (name === 'sockets') return (await import('./sockets/run.ts')).socketsBenchmark as Benchmark<object>;
   if (name === 'coordinator') {
     return (await import('./coordinator/run.ts')).coordinatorBenchmark as Benchmark<object>;
   }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { onFreePort } from '../../src/embedded/ports.ts';
-import { startProgram } from '../../src/embedded/supervise.ts';
+import { type Program, startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
 import { readPool } from '../match/pool.ts';
 import { type Shape, shapesOf } from '../match/shapes.ts';
@@ -43,16 +43,25 @@ export async function startHubUnderLoad(
   };
 }
 
+/** Starts a hub as `startHubProcess` does. @returns its URL */
+export async function startHub(settings: Record<string, string>, undo: Undo): Promise<string> {
+  return (await startHubProcess(settings, undo)).url;
+}
+
 /**
  * Starts a hub as a process and waits until it is ready. It logs warnings only: a line for each request, read by this process, would
  * take from both what is to be measured.
- * @returns its URL
+ * @param nodeArguments for Node, beside what it takes to run from source
  */
-function startHub(settings: Record<string, string>, undo: Undo): Promise<string> {
+export function startHubProcess(
+  settings: Record<string, string>,
+  undo: Undo,
+  nodeArguments: readonly string[] = [],
+): Promise<{ url: string; program: Program }> {
   return onFreePort(async (port) => {
     const program = await startProgram(
       process.execPath,
-      ['--import', 'tsx', join(packageRoot, 'src/bin/hub.ts')],
+      ['--import', 'tsx', ...nodeArguments, join(packageRoot, 'src/bin/hub.ts')],
       {
         cwd: packageRoot,
         env: {
@@ -67,6 +76,6 @@ function startHub(settings: Record<string, string>, undo: Undo): Promise<string>
     undo.push(() => program.stop());
     const url = `http://127.0.0.1:${port}`;
     await whenStarted(program, url, 'hub');
-    return url;
+    return { url, program };
   });
 }

@@ -10,8 +10,10 @@ export interface Options {
   readonly calls: number;
   readonly connections: number;
   readonly seconds: number;
-  /** Jobs a second. */
+  /** Jobs, or matches, a second. */
   readonly rate: number;
+  /** Seconds that a lease lasts; a miner beats three times in it. */
+  readonly lease: number;
   /** Jobs that are over before the run. */
   readonly finished: number;
 }

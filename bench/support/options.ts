@@ -3,30 +3,32 @@ import { UsageError } from '../../src/cli/errors.ts';
 import { wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
-const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'coordinator'] as const;
+const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator'] as const;
 
-/** Those that measure no hub. */
-const WITHOUT_HUB: ReadonlySet<BenchmarkName> = new Set(['match', 'scale', 'coordinator']);
+/** Those without connections that each have one call under way. */
+const WITHOUT_CONNECTIONS: ReadonlySet<BenchmarkName> = new Set(['match', 'scale', 'sockets', 'coordinator']);
 
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
-export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|coordinator> [options]
+export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|sockets|coordinator> [options]
 
 match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
 heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
 http       matches and heartbeats a second over HTTP, beside a bare route of the same server
 scale      how the cost of a match grows with the pool, over 1, 4 and 16 shards
+sockets    idle miners, each with a WebSocket, on one hub: memory, processor time, heartbeat delay, matches meanwhile
 coordinator  miners that poll while jobs are submitted at a steady rate: none lost, none given twice, and how soon
 
 Options:
-  --miners <n>       how many miners are online (match 10000, scale at most 30000, else 1000)
+  --miners <n>       how many miners are online (match 10000, scale at most 30000, sockets 20000, else 1000)
   --fleet <kind>     mixed, or equal: identical new miners (mixed)
   --seed <n>         the same seed makes the same fleet (1)
-  --rounds <n>       rounds, of which the median counts (match 21, scale 7, else 3)
+  --rounds <n>       rounds, of which the median counts (match 21, scale 7, coordinator 1, else 3)
   --calls <n>        match, scale: calls of each kind in a round (20)
   --connections <n>  heartbeat, http: connections that each have one call under way (32)
-  --seconds <n>      length of each measurement in a round (coordinator 10, else 3)
-  --rate <n>         coordinator: jobs a second (200)
+  --seconds <n>      length of each measurement in a round (sockets 60, coordinator 10, else 3)
+  --rate <n>         coordinator: jobs a second (200); sockets: matches a second (50)
+  --lease <n>        sockets: seconds that a lease lasts; miners beat three times in it (60)
   --finished <n>     coordinator: jobs that are over already (0)
   --json             print the report as one line of JSON
   --help             show this
@@ -50,6 +52,7 @@ const OPTIONS = {
   connections: text,
   seconds: text,
   rate: text,
+  lease: text,
   finished: text,
   json: flag,
   help: flag,
@@ -79,9 +82,10 @@ export function readRequest(args: readonly string[]): Request {
     connections: whole('connections'),
     seconds: whole('seconds'),
     rate: whole('rate'),
+    lease: whole('lease'),
     finished: whole('finished'),
   } as const;
-  if (!WITHOUT_HUB.has(name) && options.connections > options.miners) {
+  if (!WITHOUT_CONNECTIONS.has(name) && options.connections > options.miners) {
     throw new UsageError('--connections must not be more than --miners: each is a miner');
   }
   return { help: false, name, json: values.json, options };
@@ -96,11 +100,21 @@ interface Range {
 const MINERS: Record<BenchmarkName, number> = {
   match: 10_000,
   scale: 30_000,
+  sockets: 20_000,
   heartbeat: 1000,
   http: 1000,
   coordinator: 1000,
 };
-const ROUNDS: Record<BenchmarkName, number> = { match: 21, scale: 7, heartbeat: 3, http: 3, coordinator: 1 };
+const ROUNDS: Record<BenchmarkName, number> = {
+  match: 21,
+  scale: 7,
+  sockets: 1,
+  heartbeat: 3,
+  http: 3,
+  coordinator: 1,
+};
+
+const SECONDS: Partial<Record<BenchmarkName, number>> = { sockets: 60, coordinator: 10 };
 
 /** Fewer miners than a hundred have no rare hardware; more than five million would not fit into the memory of most machines. */
 const RANGES = {
@@ -109,9 +123,10 @@ const RANGES = {
   rounds: { min: 1, max: 1000, fallback: (name) => ROUNDS[name] },
   calls: { min: 1, max: 10_000, fallback: () => 20 },
   connections: { min: 1, max: 10_000, fallback: () => 32 },
-  seconds: { min: 1, max: 600, fallback: (name) => (name === 'coordinator' ? 10 : 3) },
-  rate: { min: 1, max: 10_000, fallback: () => 200 },
+  seconds: { min: 1, max: 600, fallback: (name) => SECONDS[name] ?? 3 },
+  rate: { min: 1, max: 10_000, fallback: (name) => (name === 'sockets' ? 50 : 200) },
   finished: { min: 0, max: 10_000_000, fallback: () => 0 },
+  lease: { min: 3, max: 86_400, fallback: () => 60 },
 } satisfies Record<string, Range>;
 
 function parse(args: readonly string[]) {

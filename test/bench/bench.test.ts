@@ -99,6 +99,15 @@ test('heartbeat and http: every figure of a real hub process', async () => {
   await assertNothingLeft();
 });
 
+test('sockets: every miner keeps its socket and beats', async () => {
+  const found = await report('sockets', '--miners', '100', '--lease', '3', '--seconds', '1');
+  assert.deepEqual([found.miners, found.refused, found.lost, found.failed_beats], [100, 0, 0, 0]);
+  assert.ok(found.beats_per_s > 0 && found.beat_delay.p99_ms > 0, JSON.stringify(found.beat_delay));
+  assert.ok(found.match_beating.p99_ms > 0 && found.match_silent.p99_ms > 0);
+  assert.ok(found.hub_rss_mb.settled > 0 && found.load_beating.hub_pct !== 0);
+  await assertNothingLeft();
+});
+
 test('coordinator: no job is lost or given twice', async () => {
   const load = ['--miners', '100', '--rate', '50', '--seconds', '2', '--finished', '2000'];
   const found = await report('coordinator', ...load);
@@ -120,7 +129,7 @@ test('help, and a clear line for what is not understood', async () => {
   assert.equal(help.code, 0);
   assert.match(help.output, /Usage: npm run bench/);
   for (const [args, why] of [
-    [[], /name one of match, heartbeat, http, scale, coordinator/],
+    [[], /name one of match, heartbeat, http, scale, sockets, coordinator/],
     [['nothing'], /name one of/],
     [['match', '--miners', 'many'], /--miners must be a whole number/],
     [['match', '--fleet', 'odd'], /--fleet must be mixed or equal/],

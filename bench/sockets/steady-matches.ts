@@ -1,0 +1,35 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { HubClient } from '../../src/sdk/hub-client.ts';
+import { Latency } from '../hub/latency.ts';
+import { newJobId, requestOf, type Shape } from '../match/shapes.ts';
+
+/**
+ * Matches of all kinds in turn, each sent at its moment, however long the answers take.
+ * @param perSec matches a second
+ * @returns how long each took over HTTP, from sending to the answer
+ * @throws HubError when one is not answered
+ */
+export async function matchSteadily(
+  client: HubClient,
+  shapes: readonly Shape[],
+  perSec: number,
+  seconds: number,
+): Promise<Latency> {
+  const latency = new Latency();
+  const answers: Promise<void>[] = [];
+  const startedMs = performance.now();
+  const total = Math.max(1, Math.round(perSec * seconds));
+  for (let n = 0; n < total; n += 1) {
+    const waitMs = startedMs + (n * 1000) / perSec - performance.now();
+    if (waitMs > 0) await sleep(waitMs);
+    answers.push(match(client, shapes[n % shapes.length] as Shape, latency));
+  }
+  await Promise.all(answers);
+  return latency;
+}
+
+async function match(client: HubClient, shape: Shape, latency: Latency): Promise<void> {
+  const sentMs = performance.now();
+  await client.match(requestOf(shape, newJobId()));
+  latency.record(performance.now() - sentMs);
+}
