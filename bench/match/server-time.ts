@@ -17,15 +17,20 @@ export async function loadEmptyScript(redis: Redis): Promise<string> {
 /**
  * Server-side microseconds of one EVALSHA while `work` runs, mean over its calls, by INFO commandstats. Whoever else runs scripts on the
  * server at the same time is counted too.
+ * @param parts where several share a call: what the time is divided by instead
  * @throws Error when `work` ran no script
  */
-export async function serverMicros(redis: Redis, work: () => Promise<unknown>): Promise<number> {
+export async function serverMicros(
+  redis: Redis,
+  work: () => Promise<unknown>,
+  parts?: number,
+): Promise<number> {
   const before = await readClock(redis);
   await work();
   const after = await readClock(redis);
   const calls = after.calls - before.calls;
   if (calls === 0) throw new Error('no script ran');
-  return (after.usec - before.usec) / calls;
+  return (after.usec - before.usec) / (parts ?? calls);
 }
 
 /** Totals since the server's start; differences of them leave the statistics of a shared server alone. */

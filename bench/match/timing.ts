@@ -62,7 +62,10 @@ export async function timeShapes(
   }));
 }
 
-/** Heartbeats of miners taken in turn, with a load and a latency that differ from the last. @returns microseconds of one */
+/**
+ * Heartbeats of miners taken in turn, with a load and a latency that differ from the last; as many as fit share a call.
+ * @returns microseconds of one
+ */
 export async function timeHeartbeats(
   { redis, miners }: BenchRegistry,
   sessions: readonly LoadedMiner[],
@@ -75,13 +78,22 @@ export async function timeHeartbeats(
     return { minerId, credential: { kind: 'session', digest } as const };
   });
   let next = 0;
-  const turn = timed(node, together(calls), async () => {
-    const { minerId, credential } = credentials[next % credentials.length] as (typeof credentials)[number];
-    next += 1;
-    const beat = { queue_len: between(random, 0, 2), busy: false, avg_latency_ms: between(random, 20, 200) };
-    const answer = await miners.heartbeat(minerId, credential, beat);
-    if (answer.status !== 'ok') throw new Error(`the registry refused a heartbeat: ${answer.status}`);
-  });
+  const turn = timed(
+    node,
+    together(calls),
+    async () => {
+      const { minerId, credential } = credentials[next % credentials.length] as (typeof credentials)[number];
+      next += 1;
+      const beat = {
+        queue_len: between(random, 0, 2),
+        busy: false,
+        avg_latency_ms: between(random, 20, 200),
+      };
+      const answer = await miners.heartbeat(minerId, credential, beat);
+      if (answer.status !== 'ok') throw new Error(`the registry refused a heartbeat: ${answer.status}`);
+    },
+    calls,
+  );
   for (let n = 0; n <= rounds; n += 1) await turn.run();
   return round(median(turn.counted()), 1);
 }
@@ -107,12 +119,12 @@ function oneByOne(calls: number): Pace {
   };
 }
 
-/** `run` makes calls at a pace; `counted` gives server-side microseconds of one, for each run but the first. */
-function timed(node: Redis, pace: Pace, call: () => Promise<unknown>) {
+/** `run` makes calls at a pace; `counted` gives server-side microseconds of one of its `parts` (calls of scripts), for each run but the first. */
+function timed(node: Redis, pace: Pace, call: () => Promise<unknown>, parts?: number) {
   const means: number[] = [];
   return {
     async run(): Promise<void> {
-      means.push(await serverMicros(node, () => pace(call)));
+      means.push(await serverMicros(node, () => pace(call), parts));
     },
     counted: () => means.slice(1),
   };

@@ -21,8 +21,11 @@ export interface Costs {
 /** How many miners were in the shard when `matchUs` was measured. */
 export const MEASURED_AT = 30_000;
 
-/** `bench match` and `bench scale`, mixed fleet, Redis 7.0.15 on a shared machine of two cores, rounded up. */
-export const MEASURED: Costs = { bytesPerMiner: 3_500, heartbeatUs: 140, matchUs: 300, matchExponent: 0.2 };
+/**
+ * `npm run bench -- match --miners 30000`, mixed fleet, Redis 7.0.15 on a shared machine of two cores, rounded up: `bytes_per_miner` 3,438,
+ * `heartbeat_us` 126 (16 in a call), `typical_us` 298. The exponent is that of `npm run bench -- scale`.
+ */
+export const MEASURED: Costs = { bytesPerMiner: 3_500, heartbeatUs: 130, matchUs: 300, matchExponent: 0.2 };
 
 /** How to set a pool up, and what each master does then. */
 export interface ShardPlan {
