@@ -66,7 +66,10 @@ export function createLimit({ config, redis, metrics }: LimitDeps): Limit {
 }
 
 /** Counts one call against the limit of a miner; `key` says whose calls count together. */
-export type LimitMiner = (c: Context<AppEnv>, key: string) => Promise<void>;
+export type LimitMiner = (c: HeaderSink, key: string) => Promise<void>;
+
+/** Takes the headers of an answer; of a handshake there is none to put them on. */
+type HeaderSink = Pick<Context<AppEnv>, 'header'>;
 
 /**
  * The limit of the calls that miners make all the time: RATE_LIMIT_HEARTBEAT_PER_SEC, counted by each replica for itself. A
@@ -88,7 +91,7 @@ export function createLocalLimit(name: string, perSec: number, onRefusal: () => 
 }
 
 async function consume(
-  c: Context<AppEnv>,
+  c: HeaderSink,
   limiter: BurstyRateLimiter,
   key: string,
   points: number,
@@ -132,7 +135,7 @@ function secondsUntilNext(result: RateLimiterRes): number {
 }
 
 /** The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-06). */
-function setHeaders(c: Context<AppEnv>, points: number, result: RateLimiterRes): void {
+function setHeaders(c: HeaderSink, points: number, result: RateLimiterRes): void {
   c.header('RateLimit-Policy', `${points};w=1;burst=${points}`);
   c.header('RateLimit-Limit', String(points));
   c.header('RateLimit-Remaining', String(result.remainingPoints));

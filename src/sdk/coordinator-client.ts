@@ -1,6 +1,10 @@
 import { createHmac, randomUUID } from 'node:crypto';
+import type { BackoffLimits } from './backoff.ts';
 import type * as t from './coordinator-types.ts';
 import { HubError } from './errors.ts';
+import { type EventPlace, type JobEvent, jobEventsOnce } from './job-events.ts';
+import { type JobMessage, jobMessagesOnce } from './job-stream.ts';
+import { reconnecting } from './reconnect.ts';
 import { type Call, Transport, type TransportOptions } from './transport.ts';
 
 export interface CoordinatorClientOptions extends TransportOptions {
@@ -20,6 +24,9 @@ interface CallOptions {
 /** Milliseconds for the answer to a poll to arrive after the coordinator has stopped holding it. */
 const POLL_MARGIN_MS = 5_000;
 
+/** Between two connections of a stream. */
+const RECONNECT: BackoffLimits = { baseMs: 250, capMs: 15_000 };
+
 /**
  * Every call of the coordinator, typed from the schemas that it checks requests with. Each throws HubError; each attempt has a
  * deadline, and what may be sent twice is retried with backoff (see Transport).
@@ -27,10 +34,12 @@ const POLL_MARGIN_MS = 5_000;
 export class CoordinatorClient {
   readonly transport: Transport;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #reconnect: BackoffLimits;
   readonly #sign: ((bodyText: string) => Record<string, string>) | undefined;
 
   constructor({ apiKey, minerId, sign = false, ...options }: CoordinatorClientOptions) {
     this.transport = new Transport(options);
+    this.#reconnect = options.backoff ?? RECONNECT;
     this.#headers = { 'X-Api-Key': apiKey, ...(minerId === undefined ? {} : { 'X-Miner-ID': minerId }) };
     this.#sign = sign ? signer(apiKey) : undefined;
   }
@@ -66,14 +75,50 @@ export class CoordinatorClient {
     return this.#json({ ...post(`/v1/jobs/${encodeURIComponent(jobId)}/cancel`), ...options });
   }
 
+  /**
+   * The job as it is now and after each of its changes, until it is over. A connection that is lost is made again, and goes on behind the last change
+   * that came, so each comes once; of changes in quick succession the earlier may be left out.
+   * @param lastRevision only changes after this one
+   */
+  jobEvents(
+    jobId: string,
+    { lastRevision = 0, ...options }: CallOptions & { lastRevision?: number } = {},
+  ): AsyncGenerator<JobEvent, void> {
+    const place: EventPlace = { revision: lastRevision };
+    const call = this.#call({ ...get(`/v1/jobs/${encodeURIComponent(jobId)}/events`), ...options });
+    return reconnecting(
+      (works) => jobEventsOnce(this.transport, call, place, works),
+      options.signal,
+      this.#reconnect,
+    );
+  }
+
+  /** Waits until a job is over. @returns the job in its last state */
+  async waitFor(jobId: string, options?: CallOptions): Promise<t.Job> {
+    let last: t.Job | undefined;
+    for await (const { job } of this.jobEvents(jobId, options)) last = job;
+    return last ?? this.getJob(jobId, options);
+  }
+
+  /** Every change of any of the client's jobs, over one WebSocket that is opened again when it is lost; ends only with the signal. */
+  jobMessages(options: CallOptions = {}): AsyncGenerator<JobMessage, void> {
+    const call = this.#call({ ...get('/v1/jobs/stream'), ...options });
+    return reconnecting(
+      (works) => jobMessagesOnce(this.transport, call, works),
+      options.signal,
+      this.#reconnect,
+    );
+  }
+
   /** The receipt as text, to the digit: parsed and written again it may not verify. */
   receiptText(jobId: string, options?: CallOptions): Promise<string> {
-    return this.#send({
-      method: 'GET',
-      path: `/v1/jobs/${encodeURIComponent(jobId)}/receipt`,
-      idempotent: true,
-      ...options,
-    });
+    return this.#send({ ...get(`/v1/jobs/${encodeURIComponent(jobId)}/receipt`), ...options });
+  }
+
+  /** Whether the coordinator has signed this receipt as it stands. @param receiptText as it came, to the digit */
+  verifyReceipt(receiptText: string, options?: CallOptions): Promise<t.CheckedReceipt> {
+    const call = { ...post('/v1/receipts/verify'), bodyText: receiptText, idempotent: true };
+    return this.#json({ ...call, ...options });
   }
 
   listReceipts(
@@ -196,7 +241,7 @@ export class CoordinatorClient {
   #get<T>(path: string, query: object, options: CallOptions = {}): Promise<T> {
     const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
     const search = given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
-    return this.#json({ method: 'GET', path: path + search, idempotent: true, ...options });
+    return this.#json({ ...get(path + search), ...options });
   }
 
   #put<T>(path: string, body: unknown, options: CallOptions = {}): Promise<T> {
@@ -208,13 +253,17 @@ export class CoordinatorClient {
   }
 
   #send(call: Call): Promise<string> {
-    const headers = { ...this.#headers, ...call.headers };
-    return this.transport.send({
-      ...call,
-      headers,
-      ...(this.#sign === undefined ? {} : { sign: this.#sign }),
-    });
+    return this.transport.send(this.#call(call));
   }
+
+  #call(call: Call): Call {
+    const headers = { ...this.#headers, ...call.headers };
+    return { ...call, headers, ...(this.#sign === undefined ? {} : { sign: this.#sign }) };
+  }
+}
+
+function get(path: string): Call {
+  return { method: 'GET', path, idempotent: true };
 }
 
 /** A call that must not be repeated unless told so. */

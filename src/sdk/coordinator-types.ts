@@ -21,6 +21,7 @@ export type ResultTaken = v.InferOutput<typeof miners.ResultTaken>;
 export type FailRequest = v.InferInput<typeof miners.FailRequest>;
 
 export type ReceiptPage = v.InferOutput<typeof receipts.ReceiptPage>;
+export type CheckedReceipt = v.InferOutput<typeof receipts.VerifyAnswer>;
 export type ReceiptKeys = v.InferOutput<typeof receipts.KeysAnswer>;
 
 export type UsageRequest = v.InferInput<typeof billing.UsageRequest>;

@@ -20,6 +20,8 @@ export interface Call {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: unknown;
+  /** JSON that is sent as it is, instead of `body`: written anew its numbers could have other digits. */
+  readonly bodyText?: string;
   /** Doing it twice is the same as doing it once, so a call whose answer was lost may be sent again. */
   readonly idempotent: boolean;
   /** Statuses beside 2xx whose body is an answer, not an error. */
@@ -87,40 +89,73 @@ export class Transport {
     return retryAfterMs === undefined ? 0 : retryAfterMs + fullJitterMs(0, this.#backoff);
   }
 
+  /**
+   * Sends a call once whose answer is a stream. The deadline is for its beginning; how long it may be silent after that is the caller's matter.
+   * @param signal ends the call and the stream
+   * @throws HubError for anything but a 2xx answer
+   */
+  async open(call: Call, signal: AbortSignal): Promise<Response> {
+    const url = this.url;
+    const controller = new AbortController();
+    const giveUp = () => controller.abort();
+    signal.addEventListener('abort', giveUp, { once: true });
+    const timer = setTimeout(giveUp, this.timeoutMs);
+    try {
+      signal.throwIfAborted();
+      const response = await this.#request(url, call, controller.signal);
+      if (response.ok) return response;
+      throw errorFromAnswer(response.status, response.headers, await response.text());
+    } catch (error) {
+      if (error instanceof HubError) throw error;
+      this.moveOn(url);
+      throw this.#failure(url, call, controller.signal, error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   async #attempt(url: string, call: Call): Promise<string | HubError> {
     call.signal?.throwIfAborted();
     // Not AbortSignal.any: on Node 20 its signals outlive the request for as long as the caller's signal lives.
     const controller = new AbortController();
-    const timeoutMs = call.timeoutMs ?? this.timeoutMs;
-    const timer = setTimeout(() => controller.abort(), timeoutMs);
+    const timer = setTimeout(() => controller.abort(), call.timeoutMs ?? this.timeoutMs);
     const giveUp = () => controller.abort();
     call.signal?.addEventListener('abort', giveUp, { once: true });
-    const body = call.body === undefined ? undefined : JSON.stringify(call.body);
     try {
-      const response = await fetch(url + call.path, {
-        method: call.method,
-        headers: {
-          Accept: 'application/json',
-          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-          ...call.headers,
-          ...call.sign?.(body ?? ''),
-        },
-        ...(body === undefined ? {} : { body }),
-        redirect: 'error', // A redirect could carry a secret to another host.
-        signal: controller.signal,
-      });
+      const response = await this.#request(url, call, controller.signal);
       const text = await response.text();
       if (response.ok || call.answers?.includes(response.status)) return text;
       return errorFromAnswer(response.status, response.headers, text);
     } catch (cause) {
       call.signal?.throwIfAborted();
-      if (controller.signal.aborted)
-        return new HubError('timeout', `${url} did not answer within ${timeoutMs} ms`, { cause });
-      return new HubError('unreachable', `${url} cannot be reached (${reasonOf(cause)})`, { cause });
+      return this.#failure(url, call, controller.signal, cause);
     } finally {
       clearTimeout(timer);
       call.signal?.removeEventListener('abort', giveUp);
     }
+  }
+
+  #request(url: string, call: Call, signal: AbortSignal): Promise<Response> {
+    const body = call.bodyText ?? (call.body === undefined ? undefined : JSON.stringify(call.body));
+    return fetch(url + call.path, {
+      method: call.method,
+      headers: {
+        Accept: 'application/json',
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...call.headers,
+        ...call.sign?.(body ?? ''),
+      },
+      ...(body === undefined ? {} : { body }),
+      redirect: 'error', // A redirect could carry a secret to another host.
+      signal,
+    });
+  }
+
+  #failure(url: string, call: Call, signal: AbortSignal, cause: unknown): HubError {
+    const timeoutMs = call.timeoutMs ?? this.timeoutMs;
+    return signal.aborted
+      ? new HubError('timeout', `${url} did not answer within ${timeoutMs} ms`, { cause })
+      : new HubError('unreachable', `${url} cannot be reached (${reasonOf(cause)})`, { cause });
   }
 }
 

@@ -6,7 +6,7 @@ import { before, test } from 'node:test';
 import { writeEnvFile } from '../../src/embedded/dev-secrets.ts';
 import { outputOf } from '../../src/embedded/programs.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
-import { openReplica, type Replica } from '../coordinator/replica.ts';
+import { asMiner, openReplica, pollOnce, type Replica, register } from '../coordinator/replica.ts';
 import { harness } from '../support/harness.ts';
 import { type HttpExample, readExamples } from './http-file.ts';
 
@@ -47,6 +47,16 @@ test('the quickstart works as it is written', async () => {
   assert.deepEqual(result.result, { sum: 6 });
   assert.equal(verdict.valid, true);
   assert.equal(stats.jobs_by_state.COMPLETED >= 1, true);
+});
+
+test('the client program works as it is written', async () => {
+  await register(replica, 'example-miner', { capabilities: { models: ['example'] } });
+  const program = await h.startProcess('docs/examples/client.ts', { env, ready: /^1 QUEUED$/m });
+  const path = `/v1/miners/${await pollOnce(replica, 'example-miner', 20)}/result`;
+  const headers = asMiner('example-miner');
+  assert.equal((await replica.call('POST', path, { headers, body: { result: { sum: 6 } } })).status, 200);
+  assert.deepEqual(await program.exited, { code: 0, signal: null });
+  assert.match(program.output(), /^3 COMPLETED\n\{ sum: 6 \}\nthe receipt holds$/m);
 });
 
 test('every example is answered as it says', async () => {

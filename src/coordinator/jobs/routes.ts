@@ -117,7 +117,8 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
     '/v1/jobs/:job_id/events',
     operation({
       ...client,
-      summary: 'The state of a job and each of its changes as server-sent events, until it is over',
+      summary:
+        'The state of a job and each of its changes as server-sent events, until it is over; after Last-Event-ID where it is sent',
       answers: { 200: 'text' },
       errors: ['invalid', 'not_found'],
     }),
@@ -126,7 +127,7 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
     async (c) => {
       const row = await deps.db.run((orm) => findJob(orm, callerId(c), c.req.valid('param').job_id));
       if (row === undefined) throw noSuchJob();
-      return streamJob(c, deps, row.job_id, callerId(c));
+      return streamJob(c, deps, row);
     },
   );
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { toAppError, unavailable } from '../../platform/errors.ts';
 import { refuseUpgrade, requestIdOf, type UpgradeHandler } from '../../platform/upgrade.ts';
@@ -27,17 +28,19 @@ type SocketDeps = Pick<CoordinatorDeps, 'notices' | 'streams' | 'log'>;
  * `{"type":"resync"}` changes may have been missed: read the jobs that matter again. It comes first, and whenever the
  * connection to Postgres was lost. Nothing is expected from the client. Close codes: 1012 the process restarts, 1013 too slow a reader.
  */
-export function jobStreamUpgrades(deps: SocketDeps, { identify }: Pick<Guards, 'identify'>): UpgradeHandler {
+export function jobStreamUpgrades(deps: SocketDeps, { admit }: Pick<Guards, 'admit'>): UpgradeHandler {
   const server = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
     handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),
   });
-  return (request, socket, head) => {
+  const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     try {
-      const { id } = identify(headersOf(request), ['client']);
+      const { id } = await admit(headersOf(request), 'client');
       if (!deps.streams.hasRoom) throw unavailable('another stream');
+      // Gone while its signature was checked.
+      if (socket.destroyed) return;
       server.handleUpgrade(request, socket, head, (opened) => serve(deps, opened, id));
     } catch (error) {
       const refusal = toAppError(error);
@@ -46,6 +49,7 @@ export function jobStreamUpgrades(deps: SocketDeps, { identify }: Pick<Guards, '
       refuseUpgrade(socket, refusal, request_id);
     }
   };
+  return (request, socket, head) => void upgrade(request, socket, head);
 }
 
 function serve({ notices, streams, log }: SocketDeps, socket: WebSocket, clientId: string): void {

@@ -6,7 +6,7 @@ import type { CoordinatorDeps } from '../deps.ts';
 import type { JobChange } from '../notices.ts';
 import { isTerminal } from './states.ts';
 import { findJob } from './store.ts';
-import { type JobView, viewOf } from './view.ts';
+import { type JobView, type ViewRow, viewOf } from './view.ts';
 
 type StreamDeps = Pick<CoordinatorDeps, 'db' | 'notices' | 'streams' | 'log'>;
 
@@ -16,12 +16,16 @@ const KEEP_ALIVE_MS = 15_000;
 /**
  * Streams a job to its client: its state now, then every change, until it is over, the client goes or the process stops. The id of an event is
  * the number of the change. Changes that a broken connection to Postgres swallowed are made up for by the state as it is then.
+ * With `Last-Event-ID`, which a client sends that comes back, it begins after that change; when there will be nothing after it, the answer
+ * is 204, which tells browsers not to come back any more.
  */
-export function streamJob(c: Context<AppEnv>, deps: StreamDeps, jobId: string, clientId: string): Response {
+export function streamJob(c: Context<AppEnv>, deps: StreamDeps, row: ViewRow): Response {
   if (!deps.streams.hasRoom) throw unavailable('another stream');
+  const told = Math.min(lastEventOf(c), row.revision);
+  if (isTerminal(row.state) && row.revision <= told) return c.body(null, 204);
   c.header('X-Accel-Buffering', 'no');
   return streamSSE(c, async (stream) => {
-    const feed = new JobFeed(deps, stream, jobId, clientId);
+    const feed = new JobFeed(deps, stream, row, told);
     const leave = deps.streams.join(() => feed.end());
     stream.onAbort(() => feed.end());
     try {
@@ -38,18 +42,19 @@ class JobFeed {
   readonly #stream: SSEStreamingApi;
   readonly #jobId: string;
   readonly #clientId: string;
-  #told = 0;
+  #told: number;
   #tail: Promise<void> = Promise.resolve();
   #finish: () => void = () => {};
   readonly #finished = new Promise<void>((resolve) => {
     this.#finish = resolve;
   });
 
-  constructor(deps: StreamDeps, stream: SSEStreamingApi, jobId: string, clientId: string) {
+  constructor(deps: StreamDeps, stream: SSEStreamingApi, { job_id, client_id }: ViewRow, told: number) {
     this.#deps = deps;
     this.#stream = stream;
-    this.#jobId = jobId;
-    this.#clientId = clientId;
+    this.#jobId = job_id;
+    this.#clientId = client_id;
+    this.#told = told;
   }
 
   async run(): Promise<void> {
@@ -98,4 +103,10 @@ class JobFeed {
     await this.#stream.writeSSE({ event: 'job', id: String(revision), data: JSON.stringify(job) });
     if (isTerminal(job.state)) this.end();
   }
+}
+
+/** The number of the last change that the client knows; 0 for none, or for an id that is none of ours. */
+function lastEventOf(c: Context<AppEnv>): number {
+  const id = c.req.header('last-event-id') ?? '';
+  return /^\d{1,9}$/.test(id) ? Number(id) : 0;
 }
