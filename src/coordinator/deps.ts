@@ -35,6 +35,12 @@ export interface CoordinatorState {
 const CLOSE_BUDGET_MS = 2000;
 
 /**
+ * Each connection keeps the plans that it made first, which may have been on empty tables, where reading all rows is the cheapest way. Every
+ * statement here has an index to go by, so it is held to that, however little Postgres knows of the tables yet.
+ */
+const SESSION = { enable_seqscan: 'off', jit: 'off' };
+
+/**
  * Opens what a coordinator works with. Postgres need not be there yet.
  * @returns the dependencies, and `close`, which lets running statements finish for 2 s
  */
@@ -44,7 +50,7 @@ export function openCoordinator(
   options: { readonly processMetrics?: boolean } = {},
 ): CoordinatorDeps & { close(): Promise<void> } {
   const metrics = createCoordinatorMetrics({ process: options.processMetrics ?? true });
-  const db = connectDatabase(config, 'coordinator');
+  const db = connectDatabase(config, 'coordinator', SESSION);
   const notices = new Notices(config.db_dsn, db, log);
   const dispatcher = new Dispatcher({ config, db, log, metrics, notices });
   const deliveries = new Deliveries(db, log);

@@ -4,6 +4,7 @@ import { sql } from 'drizzle-orm';
 import postgres from 'postgres';
 import { type Database, isPostgresUnavailable } from '../platform/db.ts';
 import type { Logger } from '../platform/logger.ts';
+import { statement } from '../platform/statement.ts';
 import type { JobView } from './jobs/view.ts';
 import type { JobNeeds } from './miners/fit.ts';
 
@@ -42,6 +43,11 @@ interface NoticeEvents {
 }
 
 const CHANNEL = 'coordinator_notices';
+
+const notify = statement<{ payloads: string }>(
+  sql`select pg_notify(${sql.raw(`'${CHANNEL}'`)}, payload) from jsonb_array_elements_text(${sql.placeholder('payloads')}::jsonb) as notices (payload)`,
+);
+
 /** Postgres takes payloads below 8,000 bytes. */
 const MAX_PAYLOAD_BYTES = 7_900;
 /** A statement sends this many payloads at most. */
@@ -148,15 +154,7 @@ export class Notices extends EventEmitter<NoticeEvents> {
     while (this.#waiting.length > 0) {
       const payloads = this.#takePayloads();
       try {
-        const values = sql.join(
-          payloads.map((payload) => sql`(${payload}::text)`),
-          sql`, `,
-        );
-        await this.#db.run((orm) =>
-          orm.execute(
-            sql`select pg_notify(${CHANNEL}, payload) from (values ${values}) as notices (payload)`,
-          ),
-        );
+        await this.#db.query(notify, { payloads: JSON.stringify(payloads) });
       } catch (error) {
         if (!isPostgresUnavailable(error)) this.#log.error({ err: error }, 'notices not sent');
         this.#waiting = [];

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DrizzleQueryError } from 'drizzle-orm';
+import { DrizzleQueryError, type SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import { AppError, isConnectionError, unavailable } from './errors.ts';
@@ -22,6 +23,9 @@ export interface DatabaseSettings {
   readonly db_idle_timeout_sec: number;
 }
 
+/** Settings of Postgres that differ from the server's, by name. */
+export type SessionSettings = Readonly<Record<string, string>>;
+
 export interface Database {
   /**
    * Runs `work` on the pool and waits at most `budgetMs` (default: the connect plus the statement timeout).
@@ -32,11 +36,15 @@ export interface Database {
   run<T>(work: (orm: Orm) => Promise<T>, budgetMs?: number): Promise<T>;
   /** As `run`, for one statement that each connection parses and plans only once. @returns its rows */
   query<R, V extends Record<string, unknown>>(statement: Statement<V>, values: V): Promise<R[]>;
+  /** The same for one that is built with its values. Its text must always be the same: each connection keeps it. */
+  queryBuilt<R>(query: SQL): Promise<R[]>;
   /** Whether Postgres answers within `timeoutMs`. */
   ping(timeoutMs: number): Promise<boolean>;
   /** Lets running statements finish for `timeoutMs`, then closes every connection. */
   close(timeoutMs: number): Promise<void>;
 }
+
+const dialect = new PgDialect();
 
 interface Pool {
   readonly sql: postgres.Sql;
@@ -75,6 +83,7 @@ class PooledDatabase implements Database {
   readonly #settings: DatabaseSettings;
   readonly #name: string;
   readonly #budgetMs: number;
+  readonly #session: SessionSettings;
   #pool: Pool;
   #away = false;
   #probing = false;
@@ -84,9 +93,10 @@ class PooledDatabase implements Database {
   #probePool: Pool | undefined;
   #probeTimer: NodeJS.Timeout | undefined;
 
-  constructor(settings: DatabaseSettings, name: string) {
+  constructor(settings: DatabaseSettings, name: string, session: SessionSettings) {
     this.#settings = settings;
     this.#name = name;
+    this.#session = session;
     this.#budgetMs = settings.db_connect_timeout_sec * 1000 + settings.db_statement_timeout_ms;
     this.#pool = this.#connect(settings.db_pool_max);
   }
@@ -96,7 +106,16 @@ class PooledDatabase implements Database {
   }
 
   query<R, V extends Record<string, unknown>>({ text, bind }: Statement<V>, values: V): Promise<R[]> {
-    const parameters = bind(values) as postgres.ParameterOrJSON<never>[];
+    return this.#prepared(text, bind(values));
+  }
+
+  queryBuilt<R>(query: SQL): Promise<R[]> {
+    const { sql: text, params } = dialect.sqlToQuery(query);
+    return this.#prepared(text, params);
+  }
+
+  #prepared<R>(text: string, values: readonly unknown[]): Promise<R[]> {
+    const parameters = values as postgres.ParameterOrJSON<never>[];
     const work = async ({ sql }: Pool) => [...(await sql.unsafe(text, parameters, { prepare: true }))] as R[];
     return this.#call(work, this.#budgetMs);
   }
@@ -148,6 +167,7 @@ class PooledDatabase implements Database {
         application_name: this.#name,
         statement_timeout: db_statement_timeout_ms,
         idle_in_transaction_session_timeout: 2 * db_statement_timeout_ms,
+        ...this.#session,
       },
     });
     return { sql, orm: drizzle(sql), calls: new Set() };
@@ -218,9 +238,14 @@ class PooledDatabase implements Database {
 /**
  * Opens a lazy pool: no connection is made before the first call, so a process starts while Postgres is away.
  * @param name shown as application_name in pg_stat_activity
+ * @param session settings of Postgres for every connection
  */
-export function connectDatabase(settings: DatabaseSettings, name: string): Database {
-  return new PooledDatabase(settings, name);
+export function connectDatabase(
+  settings: DatabaseSettings,
+  name: string,
+  session: SessionSettings = {},
+): Database {
+  return new PooledDatabase(settings, name, session);
 }
 
 /**

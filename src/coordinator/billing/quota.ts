@@ -1,6 +1,5 @@
 /** Monthly limits of plans, counted exactly: what is over a limit is refused, however many records come at once. */
-import { type SQL, sql } from 'drizzle-orm';
-import type { Orm } from '../../platform/db.ts';
+import { type Placeholder, type SQL, sql } from 'drizzle-orm';
 import { AppError } from '../../platform/errors.ts';
 import { planLimits, quotaUse, tenants, usageRecords } from './tables.ts';
 
@@ -47,19 +46,16 @@ export function countUse(use: CountedUse, limits: SQL, enforced: boolean): SQL {
 }
 
 /**
- * Lets nobody begin more who has used up what the plan gives in this month, of any resource. Work that is under way is not counted
- * until it ends.
- * @throws AppError `quota_exceeded`
+ * The first resource of which a tenant has used up what its plan gives in a month: one row `resource_type`, or none. Work that is under way is not
+ * counted until it ends.
+ * @param month as monthOf
  */
-export async function assertWithinPlan(orm: Orm, tenantId: string, now = new Date()): Promise<void> {
-  const month = monthOf(now);
-  const [spent] = await orm.execute<{ resource_type: string }>(sql`
-    select l.resource_type from ${tenants} t join ${planLimits} l on l.plan = t.plan
+export function spentResource(tenantId: SQL, month: string | Placeholder): SQL {
+  return sql`select l.resource_type from ${tenants} t join ${planLimits} l on l.plan = t.plan
     left join ${quotaUse} q on q.tenant_id = t.tenant_id and q.resource_type = l.resource_type and q.month = ${month}::date
     where t.tenant_id = ${tenantId}
       and coalesce(q.used, ${usedIn(sql`t.tenant_id`, sql`l.resource_type`, month)}) >= l.monthly_limit
-    order by l.resource_type limit 1`);
-  if (spent !== undefined) throw quotaExceeded(spent.resource_type, now);
+    order by l.resource_type limit 1`;
 }
 
 /** The refusal of a tenant that is past its plan. */
@@ -76,7 +72,7 @@ export function monthOf(at: Date): string {
 }
 
 /** Sum of the records of a tenant and resource in a month. */
-export function usedIn(tenantId: SQL, resourceType: SQL, month: string): SQL {
+export function usedIn(tenantId: SQL, resourceType: SQL, month: string | Placeholder): SQL {
   return sql`coalesce((select sum(u.quantity) from ${usageRecords} u
     where u.tenant_id = ${tenantId} and u.resource_type = ${resourceType}
       and u.used_at >= ${month}::date::timestamp at time zone 'UTC'

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { statement } from '../../platform/statement.ts';
+import { monthOf, spentResource } from '../billing/quota.ts';
 import type { JobNeeds } from '../miners/fit.ts';
 import { endOffers, report } from './effects.ts';
 import type { JobState } from './states.ts';
@@ -27,17 +28,26 @@ export interface NewJob {
 const columns = sql.raw(VIEW_COLUMNS);
 
 const insert = statement<InsertValues>(sql`
-    insert into ${jobs} (job_id, client_id, idempotency_key, request_digest, payload, constraints, need_gpu, need_cuda, need_vram_mb,
-      need_models, need_region, need_max_price, payment_amount, payment_currency, expires_at, open_at)
-    values (${sql.placeholder('jobId')}, ${sql.placeholder('clientId')}, ${sql.placeholder('idempotencyKey')}, ${sql.placeholder('requestDigest')}, ${sql.placeholder('payloadText')}, ${sql.placeholder('constraintsText')},
-      ${sql.placeholder('gpu')}, ${sql.placeholder('cuda')}::int, ${sql.placeholder('vramMb')}::int,
-      case when ${sql.placeholder('models')}::jsonb is null then null else array(select jsonb_array_elements_text(${sql.placeholder('models')}::jsonb)) end,
-      ${sql.placeholder('region')}, ${sql.placeholder('maxPrice')}::numeric, ${sql.placeholder('paymentAmount')}::numeric, ${sql.placeholder('paymentCurrency')},
-      now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond', ${sql.raw(NOW_MS)} + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond')
-    on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
-    returning ${columns}`);
+    with spent as materialized (${spentResource(sql`${sql.placeholder('clientId')}::text`, sql.placeholder('month'))}), job as (
+      insert into ${jobs} (job_id, client_id, idempotency_key, request_digest, payload, constraints, need_gpu, need_cuda,
+        need_vram_mb, need_models, need_region, need_max_price, payment_amount, payment_currency, expires_at, open_at)
+      select ${sql.placeholder('jobId')}, ${sql.placeholder('clientId')}, ${sql.placeholder('idempotencyKey')},
+        ${sql.placeholder('requestDigest')}, ${sql.placeholder('payloadText')}, ${sql.placeholder('constraintsText')},
+        ${sql.placeholder('gpu')}, ${sql.placeholder('cuda')}::int, ${sql.placeholder('vramMb')}::int,
+        case when ${sql.placeholder('models')}::jsonb is null then null
+          else array(select jsonb_array_elements_text(${sql.placeholder('models')}::jsonb)) end,
+        ${sql.placeholder('region')}, ${sql.placeholder('maxPrice')}::numeric, ${sql.placeholder('paymentAmount')}::numeric,
+        ${sql.placeholder('paymentCurrency')}, now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond',
+        ${sql.raw(NOW_MS)} + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond'
+      where not exists (select from spent)
+      on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
+      returning ${columns}
+    )
+    select spent.resource_type as spent, job.* from spent full join job on true`);
 
 interface InsertValues extends Omit<NewJob, 'needs'>, Record<string, unknown> {
+  /** As monthOf. */
+  readonly month: string;
   readonly gpu: string | null;
   readonly cuda: number | null;
   readonly vramMb: number | null;
@@ -46,16 +56,26 @@ interface InsertValues extends Omit<NewJob, 'needs'>, Record<string, unknown> {
   readonly maxPrice: string | null;
 }
 
-/** Stores a job. @returns undefined when the client has used the idempotency key before */
+/** What came of a submission, unless the client has used its idempotency key before. */
+export interface Inserted {
+  readonly row: ViewRow | undefined;
+  /** The resource of which the client's plan gives no more this month: nothing was stored. */
+  readonly spent: string | undefined;
+}
+
+/** Stores a job as far as the plan of its client goes. Nothing at all comes of it when the client has used the idempotency key before. */
 export async function insertJob(
   db: Pick<Database, 'query'>,
   { needs, ...job }: NewJob,
-): Promise<ViewRow | undefined> {
+  now = new Date(),
+): Promise<Inserted> {
   const { gpu, cuda, vram_mb: vramMb, models, region, max_price: maxPrice } = needs;
   const listed = models === null ? null : JSON.stringify(models);
-  const values = { ...job, gpu, cuda, vramMb, models: listed, region, maxPrice };
-  const [row] = await db.query<ViewRow, InsertValues>(insert, values);
-  return row;
+  const values = { ...job, month: monthOf(now), gpu, cuda, vramMb, models: listed, region, maxPrice };
+  type Row = (ViewRow | { readonly job_id: null }) & { readonly spent: string | null };
+  const [row] = await db.query<Row, InsertValues>(insert, values);
+  if (row === undefined) return { row: undefined, spent: undefined };
+  return { row: row.job_id === null ? undefined : (row as ViewRow), spent: row.spent ?? undefined };
 }
 
 /** The job that a client submitted under an idempotency key. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type * as v from 'valibot';
 import { AppError } from '../../platform/errors.ts';
-import { assertWithinPlan } from '../billing/quota.ts';
+import { quotaExceeded } from '../billing/quota.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { needsOf } from '../miners/fit.ts';
 import { memberTexts } from '../receipts/json-text.ts';
@@ -32,12 +32,8 @@ export async function submitJob(
 ): Promise<Submission> {
   const texts = memberTexts(bodyText);
   const requestDigest = digestOf(JSON.parse(bodyText));
-  const findKnown = (key: string) => db.run((orm) => findByKey(orm, clientId, key));
-  const known = idempotencyKey === null ? undefined : await findKnown(idempotencyKey);
-  if (known !== undefined) return repetitionOf(known, requestDigest);
-  await db.run((orm) => assertWithinPlan(orm, clientId));
   const heldMs = hub?.isWorthAsking() === true ? config.offer_window_ms : 0;
-  const row = await insertJob(db, {
+  const { row, spent } = await insertJob(db, {
     jobId: newJobId(),
     clientId,
     idempotencyKey,
@@ -51,10 +47,12 @@ export async function submitJob(
     heldMs,
   });
   if (row !== undefined) return { row, repeated: false, isHeld: heldMs > 0 };
-  // Another request under the same key was quicker.
-  const first = await findKnown(idempotencyKey ?? '');
-  if (first === undefined) throw new AppError('conflict', 'the job under this Idempotency-Key is gone');
-  return repetitionOf(first, requestDigest);
+  // A repeat gets its job, whatever became of the plan since.
+  const first =
+    idempotencyKey === null ? undefined : await db.run((orm) => findByKey(orm, clientId, idempotencyKey));
+  if (first !== undefined) return repetitionOf(first, requestDigest);
+  if (spent !== undefined) throw quotaExceeded(spent);
+  throw new AppError('conflict', 'the job under this Idempotency-Key is gone');
 }
 
 function repetitionOf(row: ViewRow & { readonly request_digest: string }, requestDigest: string): Submission {

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
+import { statement } from '../../platform/statement.ts';
 import { jobs } from '../jobs/tables.ts';
 import { change, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
@@ -46,7 +47,7 @@ export class Deliveries {
     const batch = this.#waiting.splice(0, BATCH);
     if (batch.length === 0) return;
     try {
-      await this.#db.run((orm) => markDelivered(orm, batch));
+      await markDelivered(this.#db, batch);
     } catch (error) {
       this.#log.debug({ err: error }, 'deliveries are noted later');
       this.#waiting.unshift(...batch);
@@ -61,11 +62,14 @@ export class Deliveries {
   }
 }
 
-async function markDelivered(orm: Orm, assignments: readonly Assignment[]): Promise<void> {
-  const listed = JSON.stringify(assignments.map(({ jobId, attempts }) => ({ job_id: jobId, attempts })));
-  await orm.execute(sql`
-    update ${jobs} set delivered_at = now() from jsonb_to_recordset(${listed}::jsonb) as d (job_id text, attempts int)
+const deliver = statement<{ listed: string }>(sql`
+    update ${jobs} set delivered_at = now()
+    from jsonb_to_recordset(${sql.placeholder('listed')}::jsonb) as d (job_id text, attempts int)
     where jobs.job_id = d.job_id and jobs.attempts = d.attempts and jobs.state = 'RUNNING' and jobs.delivered_at is null`);
+
+async function markDelivered(db: Pick<Database, 'query'>, assignments: readonly Assignment[]): Promise<void> {
+  const listed = JSON.stringify(assignments.map(({ jobId, attempts }) => ({ job_id: jobId, attempts })));
+  await db.query(deliver, { listed });
 }
 
 /** Queues jobs again that were assigned a while ago and never sent, at most `limit`. It does not count as an attempt, nor against the miner. */

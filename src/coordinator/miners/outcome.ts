@@ -1,6 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm';
-import type { Orm } from '../../platform/db.ts';
+import type { Database } from '../../platform/db.ts';
 import { AppError } from '../../platform/errors.ts';
+import { statement } from '../../platform/statement.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { report } from '../jobs/effects.ts';
 import type { JobState } from '../jobs/states.ts';
@@ -56,38 +57,36 @@ export async function completeJob(
   jobId: string,
   { resultText, metricsText }: Completion,
 ): Promise<Completed> {
-  return db.run(async (orm) => {
-    const job = await findRunning(orm, minerId, jobId);
-    const startedAtMs = Date.parse(job.started_at);
-    // Clocks of replicas differ: what has started has not ended before.
-    const completedAtMs = Math.max(startedAtMs, Date.now());
-    const assigned = {
-      jobId,
-      clientId: job.client_id,
-      minerId,
-      payloadText: job.payload,
-      constraintsText: job.constraints,
-      paymentAmount: job.payment_amount,
-      paymentCurrency: job.payment_currency,
-      startedAtMs,
-    };
-    const effects = completionEffects(money, assigned, { resultText, metricsText, completedAtMs });
-    const finishedAt = new Date(completedAtMs).toISOString();
-    const [row] = await orm.execute<ViewRow>(sql`
-      with completed as (
-        update ${jobs} set ${change('complete')}, result = ${resultText}, metrics = ${metricsText}
-        where ${isStill(minerId, jobId, job.attempts)} and ${mayChange('complete')}
-        returning ${view}, jobs.assigned_miner_id as miner_id,
-          (extract(epoch from ${finishedAt}::timestamptz - jobs.started_at) * 1000)::float8 as run_ms
-      ), counted as (
-        update ${miners} m set jobs_completed = m.jobs_completed + 1, busy_ms = m.busy_ms + round(c.run_ms)::int8, last_seen_at = now()
-        from completed c where m.miner_id = c.miner_id
-      ), reported as (${report(hub !== undefined, { from: 'completed', outcome: 'completed', latencyMs: 'r.run_ms' })}),
-      ${effects.inserts}
-      select * from completed`);
-    if (row === undefined) throw await whyNot(orm, minerId, jobId);
-    return { row, receiptText: effects.receiptText };
-  });
+  const job = await findRunning(db, minerId, jobId);
+  const startedAtMs = Date.parse(job.started_at);
+  // Clocks of replicas differ: what has started has not ended before.
+  const completedAtMs = Math.max(startedAtMs, Date.now());
+  const assigned = {
+    jobId,
+    clientId: job.client_id,
+    minerId,
+    payloadText: job.payload,
+    constraintsText: job.constraints,
+    paymentAmount: job.payment_amount,
+    paymentCurrency: job.payment_currency,
+    startedAtMs,
+  };
+  const effects = completionEffects(money, assigned, { resultText, metricsText, completedAtMs });
+  const finishedAt = new Date(completedAtMs).toISOString();
+  const [row] = await db.queryBuilt<ViewRow>(sql`
+    with completed as (
+      update ${jobs} set ${change('complete')}, result = ${resultText}, metrics = ${metricsText}
+      where ${isStill(minerId, jobId, job.attempts)} and ${mayChange('complete')}
+      returning ${view}, jobs.assigned_miner_id as miner_id,
+        (extract(epoch from ${finishedAt}::timestamptz - jobs.started_at) * 1000)::float8 as run_ms
+    ), counted as (
+      update ${miners} m set jobs_completed = m.jobs_completed + 1, busy_ms = m.busy_ms + round(c.run_ms)::int8, last_seen_at = now()
+      from completed c where m.miner_id = c.miner_id
+    ), reported as (${report(hub !== undefined, { from: 'completed', outcome: 'completed', latencyMs: 'r.run_ms' })}),
+    ${effects.inserts}
+    select * from completed`);
+  if (row === undefined) throw await whyNot(db, minerId, jobId);
+  return { row, receiptText: effects.receiptText };
 }
 
 /**
@@ -100,26 +99,24 @@ export async function failJob(
   jobId: string,
   { errorCode, errorMessage, resultText, metricsText }: Failure,
 ): Promise<ViewRow> {
-  return db.run(async (orm) => {
-    const job = await findRunning(orm, minerId, jobId);
-    const [row] = await orm.execute<ViewRow>(sql`
-      with failed as (
-        update ${jobs} set ${change('fail')}, error_code = ${errorCode}, error_message = ${errorMessage},
-          result = ${resultText}, metrics = ${metricsText}
-        where ${isStill(minerId, jobId, job.attempts)} and ${mayChange('fail')}
-        returning ${view}, jobs.assigned_miner_id as miner_id, ${runMs}
-      ), counted as (
-        update ${miners} m set jobs_failed = m.jobs_failed + 1, last_seen_at = now() from failed f where m.miner_id = f.miner_id
-      ), reported as (${report(hub !== undefined, {
-        from: 'failed',
-        outcome: 'failed',
-        latencyMs: 'r.run_ms',
-        failCode: sql`${errorCode}`,
-      })})
-      select * from failed`);
-    if (row === undefined) throw await whyNot(orm, minerId, jobId);
-    return row;
-  });
+  const job = await findRunning(db, minerId, jobId);
+  const [row] = await db.queryBuilt<ViewRow>(sql`
+    with failed as (
+      update ${jobs} set ${change('fail')}, error_code = ${errorCode}, error_message = ${errorMessage},
+        result = ${resultText}, metrics = ${metricsText}
+      where ${isStill(minerId, jobId, job.attempts)} and ${mayChange('fail')}
+      returning ${view}, jobs.assigned_miner_id as miner_id, ${runMs}
+    ), counted as (
+      update ${miners} m set jobs_failed = m.jobs_failed + 1, last_seen_at = now() from failed f where m.miner_id = f.miner_id
+    ), reported as (${report(hub !== undefined, {
+      from: 'failed',
+      outcome: 'failed',
+      latencyMs: 'r.run_ms',
+      failCode: sql`${errorCode}`,
+    })})
+    select * from failed`);
+  if (row === undefined) throw await whyNot(db, minerId, jobId);
+  return row;
 }
 
 /** The assignment that was looked at: a job that was queued again and given to the same miner anew is another one. */
@@ -127,23 +124,27 @@ function isStill(minerId: string, jobId: string, attempts: number): SQL {
   return sql`jobs.job_id = ${jobId} and jobs.assigned_miner_id = ${minerId} and jobs.attempts = ${attempts}::int and jobs.expires_at > now()`;
 }
 
-async function findRunning(orm: Orm, minerId: string, jobId: string): Promise<AssignedRow> {
-  const job = await findAssigned(orm, minerId, jobId);
+type Queries = Pick<Database, 'query'>;
+
+const assigned = statement<{ minerId: string; jobId: string }>(sql`
+    select state, expires_at <= now() as is_due, client_id, payload, constraints, payment_amount, payment_currency, attempts, started_at
+    from ${jobs} where job_id = ${sql.placeholder('jobId')} and assigned_miner_id = ${sql.placeholder('minerId')}`);
+
+async function findRunning(db: Queries, minerId: string, jobId: string): Promise<AssignedRow> {
+  const job = await findAssigned(db, minerId, jobId);
   if (job === undefined) throw new AppError('not_found', 'this miner has no such job');
   if (job.state !== 'RUNNING' || job.is_due) throw isOver(job);
   return job;
 }
 
-async function findAssigned(orm: Orm, minerId: string, jobId: string): Promise<AssignedRow | undefined> {
-  const [job] = await orm.execute<AssignedRow>(sql`
-    select state, expires_at <= now() as is_due, client_id, payload, constraints, payment_amount, payment_currency, attempts, started_at
-    from ${jobs} where job_id = ${jobId} and assigned_miner_id = ${minerId}`);
+async function findAssigned(db: Queries, minerId: string, jobId: string): Promise<AssignedRow | undefined> {
+  const [job] = await db.query<AssignedRow, { minerId: string; jobId: string }>(assigned, { minerId, jobId });
   return job;
 }
 
 /** Why the guarded update found nothing although the job was running a moment ago. */
-async function whyNot(orm: Orm, minerId: string, jobId: string): Promise<AppError> {
-  const job = await findAssigned(orm, minerId, jobId);
+async function whyNot(db: Queries, minerId: string, jobId: string): Promise<AppError> {
+  const job = await findAssigned(db, minerId, jobId);
   return job === undefined ? new AppError('not_found', 'this miner has no such job') : isOver(job);
 }
 
