@@ -56,6 +56,7 @@ async function benchmarkOf(name: BenchmarkName): Promise<Benchmark<object>> {
   if (name === 'coordinator') {
     return (await import('./coordinator/run.ts')).coordinatorBenchmark as Benchmark<object>;
   }
+  if (name === 'sla') return (await import('./sla/run.ts')).slaBenchmark as Benchmark<object>;
   return (await import('./hub/run.ts')).httpBenchmark as Benchmark<object>;
 }
 

@@ -6,6 +6,7 @@ import { newJobId, requestOf, type Shape } from '../match/shapes.ts';
 /**
  * Matches of all kinds in turn, each sent at its moment, however long the answers take.
  * @param perSec matches a second
+ * @param until how many seconds, or what says that it is over
  * @returns how long each took over HTTP, from sending to the answer
  * @throws HubError when one is not answered
  */
@@ -13,13 +14,13 @@ export async function matchSteadily(
   client: HubClient,
   shapes: readonly Shape[],
   perSec: number,
-  seconds: number,
+  until: number | (() => boolean),
 ): Promise<Latency> {
   const latency = new Latency();
   const answers: Promise<void>[] = [];
   const startedMs = performance.now();
-  const total = Math.max(1, Math.round(perSec * seconds));
-  for (let n = 0; n < total; n += 1) {
+  const isOver = typeof until === 'number' ? (sent: number) => sent >= perSec * until : until;
+  for (let n = 0; n === 0 || !isOver(n); n += 1) {
     const waitMs = startedMs + (n * 1000) / perSec - performance.now();
     if (waitMs > 0) await sleep(waitMs);
     answers.push(match(client, shapes[n % shapes.length] as Shape, latency));

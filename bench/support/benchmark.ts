@@ -16,6 +16,8 @@ export interface Options {
   readonly lease: number;
   /** Jobs that are over before the run. */
   readonly finished: number;
+  /** Measurements of the past. */
+  readonly rows: number;
 }
 
 export interface Benchmark<R> {

@@ -3,14 +3,20 @@ import { UsageError } from '../../src/cli/errors.ts';
 import { wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
-const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator'] as const;
+const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator', 'sla'] as const;
 
 /** Those without connections that each have one call under way. */
-const WITHOUT_CONNECTIONS: ReadonlySet<BenchmarkName> = new Set(['match', 'scale', 'sockets', 'coordinator']);
+const WITHOUT_CONNECTIONS: ReadonlySet<BenchmarkName> = new Set([
+  'match',
+  'scale',
+  'sockets',
+  'coordinator',
+  'sla',
+]);
 
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
-export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|sockets|coordinator> [options]
+export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|sockets|coordinator|sla> [options]
 
 match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
 heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
@@ -18,18 +24,20 @@ http       matches and heartbeats a second over HTTP, beside a bare route of the
 scale      how the cost of a match grows with the pool, over 1, 4 and 16 shards
 sockets    idle miners, each with a WebSocket, on one hub: memory, processor time, heartbeat delay, matches meanwhile
 coordinator  miners that poll while jobs are submitted at a steady rate: none lost, none given twice, and how soon
+sla        a collection of service levels while matches go on, and reading those of one miner beside millions of rows
 
 Options:
-  --miners <n>       how many miners are online (match 10000, scale at most 30000, sockets 20000, else 1000)
+  --miners <n>       how many miners are online (match 10000, scale at most 30000, sockets 20000, sla 100000, else 1000)
   --fleet <kind>     mixed, or equal: identical new miners (mixed)
   --seed <n>         the same seed makes the same fleet (1)
   --rounds <n>       rounds, of which the median counts (match 21, scale 7, coordinator 1, else 3)
-  --calls <n>        match, scale: calls of each kind in a round (20)
+  --calls <n>        match, scale: calls of each kind in a round (20); sla: readings (1000)
   --connections <n>  heartbeat, http: connections that each have one call under way (32)
-  --seconds <n>      length of each measurement in a round (sockets 60, coordinator 10, else 3)
-  --rate <n>         coordinator: jobs a second (200); sockets: matches a second (50)
+  --seconds <n>      length of each measurement in a round (sockets 60, coordinator, sla 10, else 3)
+  --rate <n>         coordinator: jobs a second (200); sockets, sla: matches a second (50)
   --lease <n>        sockets: seconds that a lease lasts; miners beat three times in it (60)
   --finished <n>     coordinator: jobs that are over already (0)
+  --rows <n>         sla: measurements of the past (10000000)
   --json             print the report as one line of JSON
   --help             show this
 
@@ -53,6 +61,7 @@ const OPTIONS = {
   seconds: text,
   rate: text,
   lease: text,
+  rows: text,
   finished: text,
   json: flag,
   help: flag,
@@ -83,6 +92,7 @@ export function readRequest(args: readonly string[]): Request {
     seconds: whole('seconds'),
     rate: whole('rate'),
     lease: whole('lease'),
+    rows: whole('rows'),
     finished: whole('finished'),
   } as const;
   if (!WITHOUT_CONNECTIONS.has(name) && options.connections > options.miners) {
@@ -104,6 +114,7 @@ const MINERS: Record<BenchmarkName, number> = {
   heartbeat: 1000,
   http: 1000,
   coordinator: 1000,
+  sla: 100_000,
 };
 const ROUNDS: Record<BenchmarkName, number> = {
   match: 21,
@@ -112,21 +123,23 @@ const ROUNDS: Record<BenchmarkName, number> = {
   heartbeat: 3,
   http: 3,
   coordinator: 1,
+  sla: 3,
 };
 
-const SECONDS: Partial<Record<BenchmarkName, number>> = { sockets: 60, coordinator: 10 };
+const SECONDS: Partial<Record<BenchmarkName, number>> = { sockets: 60, coordinator: 10, sla: 10 };
 
 /** Fewer miners than a hundred have no rare hardware; more than five million would not fit into the memory of most machines. */
 const RANGES = {
   miners: { min: 100, max: 5_000_000, fallback: (name) => MINERS[name] },
   seed: { min: 0, max: 2 ** 31 - 1, fallback: () => 1 },
   rounds: { min: 1, max: 1000, fallback: (name) => ROUNDS[name] },
-  calls: { min: 1, max: 10_000, fallback: () => 20 },
+  calls: { min: 1, max: 10_000, fallback: (name) => (name === 'sla' ? 1000 : 20) },
   connections: { min: 1, max: 10_000, fallback: () => 32 },
   seconds: { min: 1, max: 600, fallback: (name) => SECONDS[name] ?? 3 },
-  rate: { min: 1, max: 10_000, fallback: (name) => (name === 'sockets' ? 50 : 200) },
+  rate: { min: 1, max: 10_000, fallback: (name) => (name === 'sla' || name === 'sockets' ? 50 : 200) },
   finished: { min: 0, max: 10_000_000, fallback: () => 0 },
   lease: { min: 3, max: 86_400, fallback: () => 60 },
+  rows: { min: 0, max: 100_000_000, fallback: () => 10_000_000 },
 } satisfies Record<string, Range>;
 
 function parse(args: readonly string[]) {

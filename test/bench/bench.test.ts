@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import postgres from 'postgres';
@@ -86,16 +88,25 @@ test('scale: every number of shards, and no fewer figures than points', async ()
   await assertNothingLeft();
 });
 
-test('heartbeat and http: every figure of a real hub process', async () => {
+test('heartbeat and http: every figure of a real hub process, kept as results', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'poolhub-results-'));
+  h.cleanup(() => rm(folder, { recursive: true }));
   const load = ['--miners', '100', '--rounds', '1', '--seconds', '1', '--connections', '4'];
+  const { code, output } = await bench('results', 'heartbeat', 'http', '--folder', folder, ...load);
+  assert.equal(code, 0, output);
   const measured = {
     heartbeat: ['ws_per_s', 'http_per_s', 'p50_ms', 'p99_ms', 'bare_per_s'],
     http: ['match_per_s', 'http_per_s', 'p50_ms', 'p99_ms', 'bare_per_s'],
   };
   for (const [name, keys] of Object.entries(measured)) {
-    const found = await report(name, ...load);
-    for (const key of keys) assert.ok(found[key] > 0, `${name}: ${key} is ${found[key]}`);
+    const kept = JSON.parse(await readFile(join(folder, 'results', `${name}.json`), 'utf8'));
+    assert.equal(kept.command, `npm run bench -- ${name} ${load.join(' ')}`);
+    for (const key of keys) assert.ok(kept.report[key] > 0, `${name}: ${key} is ${kept.report[key]}`);
+    for (const [key, value] of Object.entries(kept.machine)) assert.ok(value, key);
   }
+  const text = await readFile(join(folder, 'RESULTS.md'), 'utf8');
+  assert.match(text, /## heartbeat\n[^#]+heartbeat over WebSocket[^#]+## http\n[^#]+match over HTTP/);
+  for (const path of [packageRoot, folder]) assert.ok(!text.includes(path), path);
   await assertNothingLeft();
 });
 
@@ -116,6 +127,15 @@ test('coordinator: no job is lost or given twice', async () => {
   await assertNothingLeft();
 });
 
+test('sla: every miner is counted once, matches go on, and levels are read by an index', async () => {
+  const size = ['--miners', '200', '--rows', '2000', '--rounds', '1', '--calls', '5', '--seconds', '1'];
+  const found = await report('sla', ...size);
+  assert.deepEqual([found.miners, found.missed, found.readings.by_index], [200, 0, true]);
+  assert.ok(found.rows >= 2000 && found.collection_s > 0 && found.p99_ratio > 0);
+  for (const part of [found.match_during, found.readings.day, found.readings.all]) assert.ok(part.p99_ms > 0);
+  await assertNothingLeft();
+});
+
 test('a signal ends a run, which takes back what it wrote', async () => {
   const program = await startBench(['match', '--miners', '200000']);
   await waitFor(async () => (await h.redis.keys('bench-*')).length > 0, { timeoutMs: 30_000 });
@@ -129,12 +149,14 @@ test('help, and a clear line for what is not understood', async () => {
   assert.equal(help.code, 0);
   assert.match(help.output, /Usage: npm run bench/);
   for (const [args, why] of [
-    [[], /name one of match, heartbeat, http, scale, sockets, coordinator/],
+    [[], /name one of match, heartbeat, http, scale, sockets, coordinator, sla/],
     [['nothing'], /name one of/],
     [['match', '--miners', 'many'], /--miners must be a whole number/],
     [['match', '--fleet', 'odd'], /--fleet must be mixed or equal/],
     [['http', '--miners', '100', '--connections', '101'], /--connections must not be more than --miners/],
     [['match', '--quick'], /--quick/],
+    [['results', 'nothing'], /no benchmark "nothing"/],
+    [['results', 'match', '--miners', 'many'], /--miners must be a whole number/],
   ] as const) {
     const { code, output } = await bench(...args);
     assert.equal(code, 2, output);

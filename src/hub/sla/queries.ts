@@ -38,24 +38,29 @@ export async function listMetrics(
   thresholds: Thresholds,
   filter: MetricsFilter,
 ): Promise<Page<v.InferOutput<typeof MetricsAnswer>[number]>> {
-  const { minerId, hours, metricType, limit } = filter;
-  const rows = await orm
+  const { metricType, limit } = filter;
+  const rows = await metricsQuery(orm, filter);
+  const last = rows.length > limit ? rows[limit - 1] : undefined;
+  return {
+    items: rows.slice(0, limit).flatMap((row) => metricsOf(row, thresholds, metricType)),
+    nextCursor: last === undefined ? undefined : `${last.startsAt.getTime()}.${last.minerId}`,
+  };
+}
+
+/** The rows of a page and one more, newest first. */
+export function metricsQuery(orm: Orm, { minerId, hours, limit, cursor }: Omit<MetricsFilter, 'metricType'>) {
+  return orm
     .select()
     .from(slaMetrics)
     .where(
       and(
         gte(slaMetrics.startsAt, new Date(Date.now() - hours * HOUR_MS)),
         minerId === undefined ? undefined : eq(slaMetrics.minerId, minerId),
-        filter.cursor === undefined ? undefined : olderThan(filter.cursor),
+        cursor === undefined ? undefined : olderThan(cursor),
       ),
     )
     .orderBy(desc(slaMetrics.startsAt), desc(slaMetrics.minerId))
     .limit(limit + 1);
-  const last = rows.length > limit ? rows[limit - 1] : undefined;
-  return {
-    items: rows.slice(0, limit).flatMap((row) => metricsOf(row, thresholds, metricType)),
-    nextCursor: last === undefined ? undefined : `${last.startsAt.getTime()}.${last.minerId}`,
-  };
 }
 
 /** Positions are (start, miner): a miner has one row for a start, since merging moves rows to another one. */
