@@ -97,6 +97,11 @@ export const ownSettings = v.object({
     whole(0, 600_000),
   ),
   OFFER_COUNT: setting('Miners a job is offered to first', '3', whole(1, 100)),
+  JOB_RETENTION_DAYS: setting(
+    'Days that a job is kept after it is over, and with it its Idempotency-Key; receipts, settlements and usage stay',
+    '30',
+    decimal(0.01, 36_500),
+  ),
   OUTBOX_KEEP_DAYS: setting('Days that reports the pool hub has are kept', '7', decimal(0.01, 3650)),
   RECEIPT_SIGNING_KEY_HEX: optional(
     'Ed25519 seed that signs receipts, 64 hexadecimal digits; no receipts without',

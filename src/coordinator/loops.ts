@@ -5,6 +5,7 @@ import { forgetSignatures } from './auth.ts';
 import type { CoordinatorDeps } from './deps.ts';
 import { lapseOffers } from './hub/offers.ts';
 import { drainOutbox, forgetReports } from './hub/outbox.ts';
+import { createRetention } from './jobs/retention.ts';
 import { expireJobs } from './jobs/store.ts';
 import { jobs } from './jobs/tables.ts';
 import { IS_OPEN, type JobNeeds } from './miners/fit.ts';
@@ -47,7 +48,7 @@ export function startLoops(deps: CoordinatorDeps): Loops {
     { name: 'wake', everyMs: sweepMs, work: createWakePass() },
     { name: 'report', everyMs: Math.min(sweepMs, 250), work: async (d) => (await drainOutbox(d)) > 0 },
     { name: 'settle', everyMs: sweepMs, work: settle },
-    { name: 'forget', everyMs: FORGET_EVERY_MS, work: forget },
+    { name: 'forget', everyMs: FORGET_EVERY_MS, work: createForgetPass(deps) },
   ];
   const running = passes.map((pass) => run(deps, pass, ending.signal));
   return {
@@ -61,17 +62,20 @@ export function startLoops(deps: CoordinatorDeps): Loops {
 /** Repeats a pass; with jitter, so that replicas do not work in step. */
 async function run(deps: CoordinatorDeps, { name, everyMs, work }: Pass, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
+    let isMore = true;
     try {
-      let isMore = true;
       for (let batch = 0; isMore && batch < MAX_BATCHES && !signal.aborted; batch += 1) {
         isMore = await work(deps, signal);
       }
     } catch (error) {
+      isMore = false;
       deps.metrics.sweepErrors.inc({ pass: name });
       if (!isPostgresUnavailable(error))
         deps.log.error({ err: error, pass: name }, 'a background pass failed');
     }
-    await pause(everyMs * (0.75 + Math.random() / 2), signal);
+    // Who is not done goes on soon: what grows with the jobs is taken away as fast as it comes.
+    const waitMs = isMore ? Math.min(everyMs, deps.config.sweep_interval_ms) : everyMs;
+    await pause(waitMs * (0.75 + Math.random() / 2), signal);
   }
 }
 
@@ -107,10 +111,15 @@ async function settle({ db, log, node, config }: CoordinatorDeps, signal: AbortS
   return settled > 0;
 }
 
-async function forget({ db, config }: CoordinatorDeps): Promise<boolean> {
-  const signatures = await db.run((orm) => forgetSignatures(orm, BATCH));
-  const reports = await db.run((orm) => forgetReports(orm, config.outbox_keep_days, BATCH));
-  return signatures === BATCH || reports === BATCH;
+/** Deletes what nobody needs any more. */
+function createForgetPass({ db, config }: CoordinatorDeps): Pass['work'] {
+  const forgetJobs = createRetention({ db }, config.job_retention_days);
+  return async () => {
+    const signatures = await db.run((orm) => forgetSignatures(orm, BATCH));
+    const reports = await db.run((orm) => forgetReports(orm, config.outbox_keep_days, BATCH));
+    const jobs = await forgetJobs(BATCH);
+    return [signatures, reports, jobs].includes(BATCH);
+  };
 }
 
 interface WaitingRow extends Record<string, unknown> {

@@ -13,3 +13,10 @@ export function newJobId(nowMs = Date.now()): string {
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
   return bytes.toString('hex');
 }
+
+/** No id that was made at this time or later is smaller. */
+export function firstIdOf(ms: number): string {
+  return Math.max(0, Math.floor(ms))
+    .toString(16)
+    .padStart(2 * TIME_BYTES, '0');
+}

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, inArray } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, sql } from 'drizzle-orm';
 import type { Orm } from '../../platform/db.ts';
 import { jobs } from '../jobs/tables.ts';
 import { receiptKeys, receipts } from './tables.ts';
@@ -13,12 +13,11 @@ export interface StoredReceipt {
 
 export type KeyRow = typeof receiptKeys.$inferSelect;
 
-/** Whether there is such a job of this client. */
+/** Whether there is or was such a job of this client: a receipt outlives its job. */
 export async function isJobOf(orm: Orm, jobId: string, clientId: string): Promise<boolean> {
-  const rows = await orm
-    .select({ jobId: jobs.jobId })
-    .from(jobs)
-    .where(and(eq(jobs.jobId, jobId), eq(jobs.clientId, clientId)));
+  const rows = await orm.execute(sql`
+    select 1 as one from ${jobs} where job_id = ${jobId} and client_id = ${clientId}
+    union all select 1 from ${receipts} where job_id = ${jobId} and client_id = ${clientId} limit 1`);
   return rows.length > 0;
 }
 
