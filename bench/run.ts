@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { stopOnSignals } from '../src/bin/signals.ts';
 import { UsageError } from '../src/cli/errors.ts';
 import { SetupError } from '../src/embedded/setup-error.ts';
-import type { Benchmark, Options } from './support/benchmark.ts';
-import { type BenchmarkName, readRequest, USAGE } from './support/options.ts';
+import type { Benchmark } from './support/benchmark.ts';
+import { type BenchmarkName, type MeasureRequest, readRequest, USAGE } from './support/options.ts';
 import { type Undo, undoAll } from './support/undo.ts';
 
 const EXIT_FAILURE = 1;
@@ -21,13 +21,13 @@ let stopping = false;
 
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
-  const request = readRequest(args);
-  if (request.help) {
+  const [word, ...rest] = args;
+  const request = word === 'results' ? undefined : readRequest(args);
+  if (request?.help) {
     console.log(USAGE);
     return 0;
   }
-  const { name, options, json } = request;
-  const measured = measure(await benchmarkOf(name), options, json);
+  const measured = request === undefined ? measureResults(rest) : measureOne(request);
   stopOnSignals(
     () => stop(measured),
     (signal) => EXIT_SIGNAL + constants.signals[signal],
@@ -61,11 +61,31 @@ async function benchmarkOf(name: BenchmarkName): Promise<Benchmark<object>> {
 }
 
 /** Reports on standard output, and on the way on standard error. */
-async function measure(benchmark: Benchmark<object>, options: Options, json: boolean): Promise<number> {
-  try {
-    const report = await benchmark.run(options, undo, (line) => console.error(line));
+function measureOne({ name, options, json }: MeasureRequest): Promise<number> {
+  return undoneAfter(async () => {
+    const benchmark = await benchmarkOf(name);
+    const report = await benchmark.run(options, undo, progress);
     console.log(json ? JSON.stringify(report) : benchmark.table(report));
-    return benchmark.failed(report) ? EXIT_FAILURE : 0;
+    return !benchmark.failed(report);
+  });
+}
+
+/** Writes bench/RESULTS.md. */
+function measureResults(args: readonly string[]): Promise<number> {
+  return undoneAfter(async () => {
+    const { measureAll } = await import('./report/measure-all.ts');
+    return await measureAll(args, undo, progress, benchmarkOf);
+  });
+}
+
+function progress(line: string): void {
+  console.error(line);
+}
+
+/** @param work says whether all is well @returns the exit code */
+async function undoneAfter(work: () => Promise<boolean>): Promise<number> {
+  try {
+    return (await work()) ? 0 : EXIT_FAILURE;
   } finally {
     // Two at a time would let go of stores that the other still needs.
     if (!stopping) await undoAll(undo);

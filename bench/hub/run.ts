@@ -118,15 +118,16 @@ const LABELS: Readonly<Record<string, string>> = {
   match: 'match over HTTP',
 };
 
-function table({ miners, fleet, connections, measured }: HubReport): string {
+function table({ miners, fleet, connections, bare_per_s, measured }: HubReport): string {
   const rows = Object.entries(measured).map(([name, { per_s, p50_ms, p99_ms }]) => [
     LABELS[name] ?? name,
     per_s,
+    round(bare_per_s / per_s, 2),
     p50_ms,
     p99_ms,
   ]);
   return [
-    formatTable(['', 'PER SECOND', 'P50 ms', 'P99 ms'], rows),
+    formatTable(['', 'PER SECOND', 'TIMES BARE', 'P50 ms', 'P99 ms'], rows),
     '',
     `${miners} miners (${fleet}), one hub, ${connections} connections with one call under way each`,
   ].join('\n');

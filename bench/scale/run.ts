@@ -15,7 +15,7 @@ import type { Undo } from '../support/undo.ts';
 const SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000];
 const SHARDS = [1, 4, 16];
 
-interface Point {
+export interface ScalePoint {
   readonly miners: number;
   readonly shards: number;
   /** Server time of one match, all its shards together: median of the kinds of requests. */
@@ -29,7 +29,7 @@ interface Point {
 
 interface ScaleReport {
   readonly fleet: string;
-  readonly points: readonly Point[];
+  readonly points: readonly ScalePoint[];
   /** Of the curve server_us ~ miners^exponent in one shard; null with fewer than two sizes. */
   readonly exponent: number | null;
 }
@@ -45,7 +45,7 @@ export const scaleBenchmark: Benchmark<ScaleReport> = {
   async run(options, undo, progress) {
     const stores: Growing[] = [];
     for (const shards of SHARDS) stores.push({ shards, registry: await openStore(shards, undo) });
-    const points: Point[] = [];
+    const points: ScalePoint[] = [];
     let loaded = 0;
     for (const miners of sizesUpTo(options.miners)) {
       const plan = { miners, loaded, kind: options.fleet, seed: options.seed };
@@ -106,7 +106,7 @@ async function measureMatches(
   registry: BenchRegistry,
   shapes: readonly Shape[],
   { rounds, calls }: Options,
-): Promise<Omit<Point, 'miners' | 'shards'>> {
+): Promise<Omit<ScalePoint, 'miners' | 'shards'>> {
   const { store } = await registry.matching();
   const [node] = masters(registry.redis) as [Redis];
   const means = shapes.map((): number[] => []);
@@ -138,7 +138,7 @@ async function measureMatches(
 }
 
 /** Slope of the least squares line through the logarithms. */
-function exponentOf(points: readonly Point[]): number | null {
+function exponentOf(points: readonly ScalePoint[]): number | null {
   if (points.length < 2) return null;
   const xs = points.map(({ miners }) => Math.log(miners));
   const ys = points.map(({ server_us }) => Math.log(server_us));

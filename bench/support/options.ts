@@ -3,7 +3,7 @@ import { UsageError } from '../../src/cli/errors.ts';
 import { wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
-const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator', 'sla'] as const;
+export const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator', 'sla'] as const;
 
 /** Those without connections that each have one call under way. */
 const WITHOUT_CONNECTIONS: ReadonlySet<BenchmarkName> = new Set([
@@ -17,6 +17,7 @@ const WITHOUT_CONNECTIONS: ReadonlySet<BenchmarkName> = new Set([
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
 export const USAGE = `Usage: npm run bench -- <match|heartbeat|http|scale|sockets|coordinator|sla> [options]
+       npm run bench -- results [name...] [--folder <folder>] [options]
 
 match      server-side time of a match for 13 kinds of requests, beside an empty script and Postgres
 heartbeat  heartbeats a second over WebSocket and HTTP, beside a bare route of the same server
@@ -25,6 +26,7 @@ scale      how the cost of a match grows with the pool, over 1, 4 and 16 shards
 sockets    idle miners, each with a WebSocket, on one hub: memory, processor time, heartbeat delay, matches meanwhile
 coordinator  miners that poll while jobs are submitted at a steady rate: none lost, none given twice, and how soon
 sla        a collection of service levels while matches go on, and reading those of one miner beside millions of rows
+results    runs all of these, or those that are named, and writes what they find into bench/RESULTS.md
 
 Options:
   --miners <n>       how many miners are online (match 10000, scale at most 30000, sockets 20000, sla 100000, else 1000)
@@ -44,10 +46,16 @@ Options:
 REDIS_URL and DB_DSN name stores to measure on instead of private ones; a run takes back all that it writes there.
 Times depend on the machine: compare figures of one run. See bench/README.md.`;
 
+/** One run of one benchmark. */
+export interface MeasureRequest {
+  readonly help: false;
+  readonly name: BenchmarkName;
+  readonly json: boolean;
+  readonly options: Options;
+}
+
 /** What the command line asked for. */
-export type Request =
-  | { readonly help: true }
-  | { readonly help: false; readonly name: BenchmarkName; readonly json: boolean; readonly options: Options };
+export type Request = { readonly help: true } | MeasureRequest;
 
 const text = { type: 'string' } as const;
 const flag = { type: 'boolean', default: false } as const;
@@ -61,8 +69,8 @@ const OPTIONS = {
   seconds: text,
   rate: text,
   lease: text,
-  rows: text,
   finished: text,
+  rows: text,
   json: flag,
   help: flag,
 } as const;
@@ -92,8 +100,8 @@ export function readRequest(args: readonly string[]): Request {
     seconds: whole('seconds'),
     rate: whole('rate'),
     lease: whole('lease'),
-    rows: whole('rows'),
     finished: whole('finished'),
+    rows: whole('rows'),
   } as const;
   if (!WITHOUT_CONNECTIONS.has(name) && options.connections > options.miners) {
     throw new UsageError('--connections must not be more than --miners: each is a miner');
