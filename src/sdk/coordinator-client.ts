@@ -140,7 +140,7 @@ export class CoordinatorClient {
   }
 
   /** @throws HubError `session_unknown` when the miner must register anew */
-  beat(sessionToken: string, beat: t.MinerBeat, options?: CallOptions): Promise<t.MinerStatusAnswer> {
+  beat(sessionToken: string, beat: t.MinerBeat, options?: CallOptions): Promise<t.MinerBeatAnswer> {
     return this.#json({
       ...post('/v1/miners/heartbeat', beat),
       headers: session(sessionToken),

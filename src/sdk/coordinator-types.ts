@@ -14,6 +14,7 @@ export type JobResult = v.InferOutput<typeof jobs.ResultAnswer>;
 
 export type MinerRegistration = v.InferInput<typeof miners.RegisterRequest>;
 export type MinerBeat = v.InferInput<typeof miners.HeartbeatRequest>;
+export type MinerBeatAnswer = v.InferOutput<typeof miners.HeartbeatAnswer>;
 export type MinerStatusAnswer = v.InferOutput<typeof miners.StatusAnswer>;
 export type AssignedJob = v.InferOutput<typeof miners.AssignedJob>;
 export type ResultRequest = v.InferInput<typeof miners.ResultRequest>;

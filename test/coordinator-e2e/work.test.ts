@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { before, test } from 'node:test';
 import { CoordinatorClient } from '../../src/sdk/coordinator-client.ts';
 import type { JobResult } from '../../src/sdk/coordinator-types.ts';
-import { HubError } from '../../src/sdk/errors.ts';
 import { HubClient } from '../../src/sdk/hub-client.ts';
 import { replicaEnv } from '../coordinator/replica.ts';
 import { startHubProcess } from '../sdk/hub-process.ts';
@@ -55,15 +54,10 @@ async function startMiner(id: string, ...more: string[]): Promise<TestProcess> {
 const submitFor = async (id: string, payload: Record<string, unknown>) =>
   (await alice.submit({ payload, constraints: { models: [`model-of-${id}`] } })).job_id;
 
-const resultOf = (jobId: string): Promise<JobResult> =>
-  waitFor(
-    () =>
-      alice.getResult(jobId).catch((error: unknown) => {
-        if (error instanceof HubError && error.code === 'not_ready') return undefined;
-        throw error;
-      }),
-    WAIT,
-  );
+async function resultOf(jobId: string): Promise<JobResult> {
+  await alice.waitFor(jobId, { signal: AbortSignal.timeout(60_000) });
+  return alice.getResult(jobId);
+}
 
 test('a reference miner does every built-in job, and the hub hears of each', async () => {
   await startMiner('worker', '--max-parallel', '2', '--gpu-name', 'NVIDIA RTX 4090', '--gpu-vram-gb', '24');

@@ -32,6 +32,12 @@ const FAREWELL_MS = 2_000;
 /** Refusals that the same call meets again however often it is sent. */
 const FINAL_CODES: ReadonlySet<HubError['code']> = new Set(['unauthenticated', 'forbidden', 'invalid']);
 
+interface RunningJob {
+  readonly jobId: string;
+  /** Ends the job without a result. */
+  readonly stopping: AbortController;
+}
+
 /** A miner's life with the coordinator: registers, says that it lives, polls on each of its places, does built-in jobs and delivers. */
 export class JobWorker {
   readonly #options: JobWorkerOptions;
@@ -43,7 +49,7 @@ export class JobWorker {
   readonly #breaking = new AbortController();
   #session: string | undefined;
   #registering: Promise<string> | undefined;
-  #running = 0;
+  readonly #running = new Set<RunningJob>();
 
   constructor(options: JobWorkerOptions) {
     this.#options = options;
@@ -56,7 +62,7 @@ export class JobWorker {
   async run(): Promise<void> {
     const places = this.#options.registration.concurrency ?? 1;
     // Every place listens while it polls or works, and the registration does.
-    setMaxListeners(places + 2, this.#leaving.signal, this.#breaking.signal);
+    setMaxListeners(places + 2, this.#leaving.signal);
     const polls = Promise.all(Array.from({ length: places }, () => this.#polls()));
     const loops = [this.#beats(), polls.finally(() => this.#ending.abort())];
     try {
@@ -78,6 +84,7 @@ export class JobWorker {
   /** Breaks off the jobs it has; the coordinator gives them to others. */
   breakOff(): void {
     this.#breaking.abort();
+    for (const { stopping } of this.#running) stopping.abort();
   }
 
   async #polls(): Promise<void> {
@@ -102,9 +109,12 @@ export class JobWorker {
       const session = isLeaving ? this.#session : await this.#register();
       if (session !== undefined) {
         // Draining and idle it would give back a job that is on its way to it.
-        const status = isLeaving && this.#running > 0 ? 'DRAINING' : 'ONLINE';
-        const beat = { inflight: this.#running, status };
-        await this.#inSession(session, () => client.beat(session, beat, { signal }));
+        const status = isLeaving && this.#running.size > 0 ? 'DRAINING' : 'ONLINE';
+        const current_jobs = [...this.#running].map(({ jobId }) => jobId);
+        const beat = { inflight: this.#running.size, status, current_jobs };
+        const answer = await this.#inSession(session, () => client.beat(session, beat, { signal }));
+        const canceled = new Set(answer.canceled_jobs);
+        for (const { jobId, stopping } of this.#running) if (canceled.has(jobId)) stopping.abort();
       }
       await sleep(beatMs * (0.9 + Math.random() / 5), undefined, { signal });
     });
@@ -163,15 +173,17 @@ export class JobWorker {
 
   async #do({ job_id, payload }: AssignedJob): Promise<void> {
     const { onStart, onEnd, say } = this.#options;
-    this.#running += 1;
+    const running = { jobId: job_id, stopping: new AbortController() };
+    this.#running.add(running);
     onStart();
     say('job_started', { job_id, type: payload.type });
     const startedMs = performance.now();
     const metricsNow = () => ({ duration_ms: Math.round(performance.now() - startedMs) });
     try {
-      const outcome = await this.#outcome(payload);
+      const outcome = await this.#outcome(payload, running.stopping.signal);
       const metrics = metricsNow();
-      if (outcome === undefined) say('job_broken_off', { job_id });
+      if (outcome === undefined)
+        say(this.#breaking.signal.aborted ? 'job_broken_off' : 'job_canceled', { job_id });
       else if (outcome instanceof JobFailure) {
         const report = { error_code: outcome.code, error_message: outcome.message, metrics };
         await this.#options.client.fail(job_id, report);
@@ -186,14 +198,16 @@ export class JobWorker {
       if (!(error instanceof HubError)) throw error;
       say('job_not_taken', { job_id, reason: error.message });
     } finally {
-      this.#running -= 1;
+      this.#running.delete(running);
       onEnd();
     }
   }
 
-  /** @returns the result or why there is none; undefined when it was broken off */
-  async #outcome(payload: AssignedJob['payload']): Promise<Record<string, unknown> | JobFailure | undefined> {
-    const { signal } = this.#breaking;
+  /** @returns the result or why there is none; undefined when it was stopped */
+  async #outcome(
+    payload: AssignedJob['payload'],
+    signal: AbortSignal,
+  ): Promise<Record<string, unknown> | JobFailure | undefined> {
     try {
       return await runBuiltIn(payload, signal);
     } catch (error) {

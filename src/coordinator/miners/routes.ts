@@ -15,6 +15,7 @@ import {
   AssignedJob,
   DoneAnswer,
   FailRequest,
+  HeartbeatAnswer,
   HeartbeatRequest,
   PollRequest,
   RegisterAnswer,
@@ -23,7 +24,7 @@ import {
   ResultTaken,
   StatusAnswer,
 } from './schema.ts';
-import { beat, drain, upsertMiner } from './store.ts';
+import { beat, drain, notRunningOn, upsertMiner } from './store.ts';
 
 const miner = { tag: 'Miners', auth: ['worker_key'] } as const;
 const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
@@ -80,14 +81,15 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
     '/v1/miners/heartbeat',
     operation({
       ...miner,
-      summary: 'A sign of life; a miner that drains and works on nothing gives its jobs back',
-      answers: { 200: StatusAnswer },
+      summary:
+        'A sign of life, answered with the jobs that the miner may stop; one that drains and works on nothing gives its jobs back',
+      answers: { 200: HeartbeatAnswer },
       errors: [...BODY_ERRORS, 'session_unknown'],
     }),
     permit('miner'),
     jsonBody(HeartbeatRequest),
     async (c) => {
-      const { inflight, status, metadata } = c.req.valid('json');
+      const { inflight, status, metadata, current_jobs = [] } = c.req.valid('json');
       const minerId = callerId(c);
       const metadataText = metadata === undefined ? null : JSON.stringify(metadata);
       const now = await deps.db.run((orm) =>
@@ -101,7 +103,9 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
           failCode: 'preempted',
         });
       }
-      return c.json({ status: 'ok', miner_status: now });
+      const canceled =
+        current_jobs.length === 0 ? [] : await deps.db.run((orm) => notRunningOn(orm, minerId, current_jobs));
+      return c.json({ status: 'ok', miner_status: now, canceled_jobs: canceled });
     },
   );
 

@@ -1,5 +1,15 @@
 import * as v from 'valibot';
-import { body, integer, jsonObject, maybe, money, pattern, quantity, words } from '../../platform/fields.ts';
+import {
+  body,
+  integer,
+  jsonObject,
+  listOf,
+  maybe,
+  money,
+  pattern,
+  quantity,
+  words,
+} from '../../platform/fields.ts';
 
 const MAX_JSON_CHARS = 16_777_216;
 const MAX_METADATA_CHARS = 16_384;
@@ -69,8 +79,26 @@ export const HeartbeatRequest = v.pipe(
       'ONLINE',
     ),
     metadata: maybe(jsonObject(MAX_METADATA_CHARS)),
+    current_jobs: v.pipe(
+      maybe(listOf(words(1, 64), MAX_CONCURRENCY)),
+      v.description('ids of those jobs, to be told which of them to stop'),
+    ),
   }),
   v.metadata({ ref: 'CoordinatorHeartbeatRequest' }),
+);
+
+export const HeartbeatAnswer = v.pipe(
+  v.object({
+    status: v.literal('ok'),
+    miner_status: v.picklist(['ONLINE', 'DRAINING']),
+    canceled_jobs: v.pipe(
+      v.array(v.string()),
+      v.description(
+        'those of current_jobs that the miner need not finish: canceled, expired, or given to another; their results are refused',
+      ),
+    ),
+  }),
+  v.metadata({ ref: 'CoordinatorHeartbeatAnswer' }),
 );
 
 export const StatusAnswer = v.pipe(

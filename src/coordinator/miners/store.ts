@@ -81,6 +81,15 @@ export async function seen(
   return row;
 }
 
+/** Which of these jobs are not, or not any more, running on the miner. */
+export async function notRunningOn(orm: Orm, minerId: string, jobIds: readonly string[]): Promise<string[]> {
+  const rows = await orm.execute<{ job_id: string }>(sql`
+    select given.job_id from jsonb_array_elements_text(${JSON.stringify(jobIds)}::jsonb) as given (job_id)
+    where not exists (select from ${jobs} j
+      where j.job_id = given.job_id and j.assigned_miner_id = ${minerId} and j.state = 'RUNNING')`);
+  return rows.map(({ job_id }) => job_id);
+}
+
 /** The miner gets no more jobs; it finishes those it has. @returns whether it is known */
 export async function drain(orm: Orm, minerId: string, sessionDigest: string | null): Promise<boolean> {
   const rows = await orm.execute(sql`
