@@ -36,9 +36,10 @@ const CLOSE_BUDGET_MS = 2000;
 
 /**
  * Each connection keeps the plans that it made first, which may have been on empty tables, where reading all rows is the cheapest way. Every
- * statement here has an index to go by, so it is held to that, however little Postgres knows of the tables yet.
+ * statement here finds its rows by an index, so it is held to that, however little Postgres knows of the tables yet: no scans, no merge joins
+ * (which walk a whole index), no compiling.
  */
-const SESSION = { enable_seqscan: 'off', jit: 'off' };
+const SESSION = { enable_seqscan: 'off', enable_mergejoin: 'off', jit: 'off' };
 
 /**
  * Opens what a coordinator works with. Postgres need not be there yet.

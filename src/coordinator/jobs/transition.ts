@@ -1,13 +1,20 @@
 import { type SQL, sql } from 'drizzle-orm';
-import { isTerminal, TRANSITIONS, type TransitionName } from './states.ts';
+import { isTerminal, type JobState, TRANSITIONS, type TransitionName } from './states.ts';
 
 /** Now, not rounded up to the milliseconds of a column: what opens is open. */
 export const NOW_MS = "date_trunc('milliseconds', now())";
 
 /** The condition under which a transition is legal, on a row of `jobs`. */
 export function mayChange(name: TransitionName): SQL {
-  const states = TRANSITIONS[name].from.map((state) => `'${state}'`);
-  return sql.raw(`jobs.state in (${states.join(', ')})`);
+  return isIn('jobs', ...TRANSITIONS[name].from);
+}
+
+/**
+ * Whether a job that was found by its id is in one of these states. Postgres does not look inside of the expression: it would take a short index of
+ * jobs in that state for the way to the job, and read all of it.
+ */
+export function isIn(table: string, ...states: readonly JobState[]): SQL {
+  return sql.raw(`(${table}.state || '') in (${states.map((state) => `'${state}'`).join(', ')})`);
 }
 
 /** What every transition sets, beside what the caller adds: the state, the count of changes, and what the new state has no use for. */

@@ -3,7 +3,7 @@ import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts
 import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
-import { change, mayChange } from '../jobs/transition.ts';
+import { change, isIn, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
 import {
   fitsSql,
@@ -47,12 +47,13 @@ const sessionDigest = sql`${sql.placeholder('sessionDigest')}::text`;
 
 /**
  * Assigns jobs: the expressions of a `with` from the update on, after one named `taken` with the columns job_id, miner_id and slot. The jobs
- * in it are locked and fit their miners. `claimed` has them then, `claimed_view` with the places on other miners that are needed no more.
+ * in it are locked and fit their miners. Jobs are found by a list of ids and not by a join, which Postgres, while it takes the table for empty, would begin
+ * with all jobs. `claimed` has them then, `claimed_view` with the places on other miners that are needed no more.
  */
 const assignTaken = sql`claimed as (
-      update ${jobs} set ${change('assign')}, assigned_miner_id = taken.miner_id, slot = taken.slot, started_at = now(),
-        attempts = attempts + 1
-      from taken where jobs.job_id = taken.job_id and ${mayChange('assign')}
+      update ${jobs} set ${change('assign')}, started_at = now(), attempts = attempts + 1,
+        (assigned_miner_id, slot) = (select t.miner_id, t.slot from taken t where t.job_id = jobs.job_id)
+      where jobs.job_id = any(array(select job_id from taken)) and ${mayChange('assign')}
       returning ${sql.raw(viewColumnsOf('jobs'))}, payload, constraints, attempts, jobs.assigned_miner_id as miner_id,
         (extract(epoch from now() - requested_at) * 1000)::float8 as waited_ms
     ), freed as (
@@ -70,9 +71,9 @@ const assignTaken = sql`claimed as (
       from claimed c
     )`;
 
-/** The lowest free place of a miner, from a row of it named `m`. */
+/** The lowest free place of a miner, from a row of it named `m`. Not as an anti-join, which would read all that the miner ever ran. */
 const freeSlot: SQL = sql`select s.slot from generate_series(1, m.concurrency) s (slot)
-      where not exists (select from ${jobs} r where r.assigned_miner_id = m.miner_id and r.state = 'RUNNING' and r.slot = s.slot)
+      where (select 1 from ${jobs} r where r.assigned_miner_id = m.miner_id and r.state = 'RUNNING' and r.slot = s.slot limit 1) is null
       order by s.slot limit 1`;
 
 interface LookValues extends OfferValues {
@@ -89,10 +90,10 @@ const lookStatement = statement<LookValues>(sql`
     ), place as materialized (
       select m.miner_id, s.slot from seen m, lateral (${freeSlot}) s where m.status = 'ONLINE'
     ), offered as materialized (
-      select j.job_id from ${jobOffers} o join ${jobs} j on j.job_id = o.job_id
-      where o.miner_id = ${minerId} and o.expires_at > now() and j.state = 'QUEUED' and j.expires_at > now()
-        and exists (select from place)
-      order by j.requested_at, j.job_id limit 1 for update of j skip locked
+      select job_id from ${jobs}
+      where job_id = any(array(select o.job_id from ${jobOffers} o where o.miner_id = ${minerId} and o.expires_at > now()))
+        and ${isIn('jobs', 'QUEUED')} and expires_at > now() and exists (select from place)
+      order by requested_at, job_id limit 1 for update skip locked
     ), open as materialized (
       select job_id from ${jobs}
       where ${IS_OPEN} and ${fitsSql(OFFER_PLACEHOLDERS)}
@@ -144,22 +145,34 @@ export interface Assignment extends Pair {
   readonly claimed: ClaimedJob | undefined;
 }
 
+interface AssignValues extends Record<string, unknown> {
+  /** JSON lists: the first job is for the first miner. */
+  readonly jobIds: string;
+  readonly minerIds: string;
+  readonly reports: boolean;
+}
+
 /** Miners that another statement has locked were seen by that one. */
-const assignStatement = statement<{ readonly pairs: string; readonly reports: boolean }>(sql`
+const assignStatement = statement<AssignValues>(sql`
     with asked as materialized (
       select p.job_id, p.miner_id, s.slot
-      from jsonb_to_recordset(${sql.placeholder('pairs')}::jsonb) as p (job_id text, miner_id text)
-      left join ${miners} m on m.miner_id = p.miner_id and m.status = 'ONLINE'
+      from unnest(array(select jsonb_array_elements_text(${sql.placeholder('jobIds')}::jsonb)),
+        array(select jsonb_array_elements_text(${sql.placeholder('minerIds')}::jsonb))) as p (job_id, miner_id)
+      left join lateral (
+        select m.miner_id, m.concurrency from ${miners} m where m.miner_id = p.miner_id and m.status = 'ONLINE' limit 1
+      ) m on true
       left join lateral (${freeSlot}) s on true
     ), taken as materialized (
-      select j.job_id, a.miner_id, a.slot from asked a join ${jobs} j on j.job_id = a.job_id
-      where a.slot is not null and j.state = 'QUEUED' and j.expires_at > now()
-        and (j.open_at <= now() or exists (select from ${jobOffers} o
-          where o.job_id = j.job_id and o.miner_id = a.miner_id and o.expires_at > now()))
-      for update of j skip locked
+      select j.job_id, a.miner_id, a.slot from asked a, lateral (
+        select j.job_id from ${jobs} j
+        where j.job_id = a.job_id and a.slot is not null and ${isIn('j', 'QUEUED')} and j.expires_at > now()
+          and (j.open_at <= now() or exists (select from ${jobOffers} o
+            where o.job_id = j.job_id and o.miner_id = a.miner_id and o.expires_at > now()))
+        limit 1 for update skip locked) j
     ), ${assignTaken}, seen as (
       update ${miners} set last_seen_at = now() where miner_id in (
-        select m.miner_id from ${miners} m join claimed c on c.miner_id = m.miner_id for update of m skip locked)
+        select m.miner_id from claimed c, lateral (
+          select m.miner_id from ${miners} m where m.miner_id = c.miner_id limit 1 for update skip locked) m)
     )
     select a.miner_id as asked_miner_id, a.job_id as asked_job_id, a.slot is not null as had_place, c.*
     from asked a left join claimed_view c on c.job_id = a.job_id`);
@@ -179,9 +192,12 @@ export async function assign(
     readonly asked_job_id: string;
     readonly had_place: boolean;
   };
-  const listed = JSON.stringify(pairs.map(({ jobId, minerId }) => ({ job_id: jobId, miner_id: minerId })));
-  const values = { pairs: listed, reports };
-  const query = () => db.query<Row, typeof values>(assignStatement, values);
+  const values = {
+    jobIds: JSON.stringify(pairs.map(({ jobId }) => jobId)),
+    minerIds: JSON.stringify(pairs.map(({ minerId }) => minerId)),
+    reports,
+  };
+  const query = () => db.query<Row, AssignValues>(assignStatement, values);
   const rows = await (pairs.length === 1 ? repeatedly(query) : query());
   return rows.map((row) => ({
     jobId: row.asked_job_id,

@@ -3,7 +3,7 @@ import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
 import { statement } from '../../platform/statement.ts';
 import { jobs } from '../jobs/tables.ts';
-import { change, mayChange } from '../jobs/transition.ts';
+import { change, isIn, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
 
 /** A job as it was assigned: given out anew, it is another assignment. */
@@ -62,14 +62,16 @@ export class Deliveries {
   }
 }
 
-const deliver = statement<{ listed: string }>(sql`
+/** By a list of ids: a join would read all jobs while Postgres takes the table for empty. */
+const deliver = statement<{ attempts: string }>(sql`
     update ${jobs} set delivered_at = now()
-    from jsonb_to_recordset(${sql.placeholder('listed')}::jsonb) as d (job_id text, attempts int)
-    where jobs.job_id = d.job_id and jobs.attempts = d.attempts and jobs.state = 'RUNNING' and jobs.delivered_at is null`);
+    where job_id = any(array(select jsonb_object_keys(${sql.placeholder('attempts')}::jsonb)))
+      and attempts = (${sql.placeholder('attempts')}::jsonb ->> job_id)::int and ${isIn('jobs', 'RUNNING')} and delivered_at is null`);
 
 async function markDelivered(db: Pick<Database, 'query'>, assignments: readonly Assignment[]): Promise<void> {
-  const listed = JSON.stringify(assignments.map(({ jobId, attempts }) => ({ job_id: jobId, attempts })));
-  await db.query(deliver, { listed });
+  // Of a job that was given out twice meanwhile, the later assignment.
+  const attempts = Object.fromEntries(assignments.map(({ jobId, attempts }) => [jobId, attempts]));
+  await db.query(deliver, { attempts: JSON.stringify(attempts) });
 }
 
 /** Queues jobs again that were assigned a while ago and never sent, at most `limit`. It does not count as an attempt, nor against the miner. */
