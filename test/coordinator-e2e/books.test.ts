@@ -4,6 +4,7 @@ import postgres from 'postgres';
 import { forEachLimited } from '../../src/cli/bulk.ts';
 import { CoordinatorClient } from '../../src/sdk/coordinator-client.ts';
 import { HubError } from '../../src/sdk/errors.ts';
+import { HubClient } from '../../src/sdk/hub-client.ts';
 import { replicaEnv } from '../coordinator/replica.ts';
 import { startHubProcess } from '../sdk/hub-process.ts';
 import { harness, TEST_SECRETS } from '../support/harness.ts';
@@ -22,11 +23,13 @@ let alice: CoordinatorClient;
 let root: CoordinatorClient;
 let sql: postgres.Sql;
 let fleet: WorkingFleet;
+let hubUrl: string;
 
 before(async () => {
   sql = postgres(await h.db(), { max: 2 });
   h.cleanup(() => sql.end());
   const hub = await startHubProcess(h);
+  hubUrl = hub.url;
   const env = await replicaEnv(h, {
     LOG_LEVEL: 'info',
     POOLHUB_URL: hub.url,
@@ -93,8 +96,10 @@ test('what jobs came to adds up wherever it is written down', { timeout: 280_000
   assert.equal(fleet.events.get('job_failed'), failed);
   await assertOnePerJob(completed);
   await assertHubHeard({ completed, failed });
+  await assertServiceLevels({ completed, failed });
   await assertUsageArrived();
   await assertInvoice(completed);
+  await assertInvoicesOfMiners();
 });
 
 /** Each completed job has one receipt, one settlement and one usage record, and no other job has any. */
@@ -126,6 +131,47 @@ async function assertHubHeard({ completed, failed }: { completed: number; failed
   assert.equal(heard.accepted, assigned?.n);
 }
 
+interface MinerBooks {
+  readonly miner_id: string;
+  readonly completed: number;
+  readonly failed: number;
+  /** Of the completed jobs, ms. */
+  readonly latency: number;
+}
+
+/** What the jobs of each miner came to, by the coordinator alone. */
+const booksOfMiners = () => sql<MinerBooks[]>`
+  select assigned_miner_id as miner_id, count(*) filter (where state = 'COMPLETED')::int as completed,
+    count(*) filter (where state = 'FAILED')::int as failed,
+    coalesce(sum(o.latency_ms) filter (where state = 'COMPLETED'), 0)::float8 as latency
+  from coordinator.jobs j left join coordinator.hub_outbox o
+    on o.job_id = j.job_id and o.miner_id = j.assigned_miner_id and o.outcome = 'completed'
+  where state in ('COMPLETED', 'FAILED') group by assigned_miner_id`;
+
+/** The success rate and response time of each miner are those of its jobs. */
+async function assertServiceLevels(totals: { completed: number; failed: number }): Promise<void> {
+  const hub = new HubClient({ urls: [hubUrl], adminKey: TEST_SECRETS.ADMIN_API_KEY });
+  await waitFor(async () => {
+    const headers = { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY };
+    return (await fetch(`${hubUrl}/sla/metrics/collect`, { method: 'POST', headers })).status === 200;
+  }, WAIT);
+  const sum = { completed: 0, failed: 0 };
+  for (const { miner_id, completed, failed, latency } of await booksOfMiners()) {
+    const measured = await hub.slaMetrics(miner_id, { hours: '2' });
+    // A run that crosses the hour has a measurement for each part.
+    const of = (type: string) => measured.filter(({ metric_type }) => metric_type === type);
+    const total = (type: string) =>
+      of(type).reduce((all, { metric_value, metadata }) => all + metric_value * metadata.samples, 0);
+    const samples = of('completion_rate').reduce((all, { metadata }) => all + metadata.samples, 0);
+    assert.equal(samples, completed + failed, miner_id);
+    assert.equal(Math.round(total('completion_rate') / 100), completed, miner_id);
+    assert.ok(Math.abs(total('response_time') - latency) < 1e-6 * latency + 1e-6, miner_id);
+    sum.completed += completed;
+    sum.failed += failed;
+  }
+  assert.deepEqual(sum, totals);
+}
+
 /** Every use that the hub wrote down is billed at the coordinator, once, for the same amount. */
 async function assertUsageArrived(): Promise<void> {
   await waitFor(async () => {
@@ -143,18 +189,56 @@ async function assertUsageArrived(): Promise<void> {
   assert.equal(difference?.wrong, 0);
 }
 
-async function assertInvoice(completed: number): Promise<void> {
+function invoiceOf(tenant_id: string) {
   const hourMs = 3_600_000;
-  const period = {
-    tenant_id: 'alice',
-    period_start: new Date(Date.now() - hourMs).toISOString(),
-    period_end: new Date(Date.now() + hourMs).toISOString(),
-  };
-  const invoice = await root.invoice(period);
+  const period_start = new Date(Date.now() - hourMs).toISOString();
+  return root.invoice({ tenant_id, period_start, period_end: new Date(Date.now() + hourMs).toISOString() });
+}
+
+async function assertInvoice(completed: number): Promise<void> {
+  const invoice = await invoiceOf('alice');
   const [line] = invoice.line_items;
   assert.deepEqual(
     [line?.resource_type, line?.records, line?.quantity],
     ['jobs', completed, String(completed)],
   );
   assert.equal(Number(invoice.total_amount), completed * Number(PRICE));
+}
+
+/** The invoice of each miner has a call for each job that it took, the time of those that it completed, and nothing else. */
+async function assertInvoicesOfMiners(): Promise<void> {
+  const used = await sql<
+    { tenant_id: string; resource_type: string; quantity: string; amount: string; n: number }[]
+  >`
+    select tenant_id, resource_type, trim_scale(sum(quantity))::text as quantity, trim_scale(sum(total_amount))::text as amount,
+      count(*)::int as n
+    from poolhub.usage_records group by tenant_id, resource_type order by resource_type`;
+  const books = new Map((await booksOfMiners()).map((row) => [row.miner_id, row]));
+  for (const tenant of new Set(used.map(({ tenant_id }) => tenant_id))) {
+    const { line_items } = await invoiceOf(tenant);
+    assert.deepEqual(
+      line_items.map(({ resource_type, quantity, amount, records }) => [
+        resource_type,
+        quantity,
+        amount,
+        records,
+      ]),
+      used
+        .filter(({ tenant_id }) => tenant_id === tenant)
+        .map(({ resource_type, quantity, amount, n }) => [resource_type, quantity, amount, n]),
+    );
+    const hours = line_items.find(({ resource_type }) => resource_type === 'compute_hours');
+    const { completed = 0, latency = 0 } = books.get(tenant) ?? {};
+    assert.equal(hours?.records ?? 0, completed, tenant);
+    // Each record is rounded to the eighth place.
+    assert.ok(
+      Math.abs(Number(hours?.quantity ?? 0) - latency / 3_600_000) <= completed * 0.5e-8 + 1e-12,
+      tenant,
+    );
+  }
+  const [calls] = await sql`select count(*)::int as n from coordinator.hub_outbox where outcome = 'accepted'`;
+  const billed = used
+    .filter(({ resource_type }) => resource_type === 'api_calls')
+    .reduce((all, { n }) => all + n, 0);
+  assert.equal(billed, calls?.n);
 }
