@@ -1,6 +1,6 @@
 -- Taking a miner out of the registry: hash, terms, slot, lease, commands. Its reservations end by their own expiry.
 local JOURNAL = P .. 'journal'
-local KEEP_UPTIME_MS = 2 * 86400000
+--- @include "uptime"
 
 local function journal_full()
   return redis.call('XLEN', JOURNAL) >= C.journal_max

@@ -26,14 +26,20 @@ local FIRST_PAIR, DUE_PER_CALL = 5, 16
 local now = clock_ms(clock)
 step_due(now, DUE_PER_CALL)
 local until_ms, claimed = now + ttl_ms, {}
+-- The same claim again (its answer was lost) is the first one: the places that it holds already count before any other.
+local held = {}
 for i = FIRST_PAIR, #ARGV, 2 do
-  if #claimed == count then break end
+  local id = ARGV[i]
+  local r = redis.call('HMGET', reservation_key(id), 'state', 'until_ms')
+  if r[1] == 'held' then
+    held[id] = true
+    claimed[#claimed + 1] = { id, r[2] }
+  end
+end
+for i = FIRST_PAIR, #ARGV, 2 do
+  if #claimed >= count then break end
   local id, miner_id = ARGV[i], ARGV[i + 1]
-  -- The same claim again (a retry after a lost answer) is the first one, not a second place.
-  local state = redis.call('HGET', reservation_key(id), 'state')
-  if state == 'held' then
-    claimed[#claimed + 1] = { id, redis.call('HGET', reservation_key(id), 'until_ms') }
-  elseif hold_place(id, miner_id, job_id, until_ms, now) then
+  if not held[id] and hold_place(id, miner_id, job_id, until_ms, now) then
     claimed[#claimed + 1] = { id, text_of(until_ms) }
   end
 end

@@ -7,6 +7,7 @@ ARGV[3]   name
 ARGV[4]   args       JSON object
 ARGV[5]   channel    control channel
 ARGV[6]   price_cap  '' unless the command sets one: decimal string, or 'none' to lift it
+ARGV[7]   token      of this call: the same call again queues nothing more
 
 RETURNS {'ok', command id} | {'unknown_miner'} | {'full'}
 ]]
@@ -17,12 +18,16 @@ RETURNS {'ok', command id} | {'unknown_miner'} | {'full'}
 --- @include "index"
 --- @include "miner"
 --- @include "price"
+--- @include "once"
 
 local clock, miner_id, name, args, channel, price_cap = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local token = ARGV[7]
 
 local now = clock_ms(clock)
 local miner = load_miner(miner_id)
 if not miner then return { 'unknown_miner' } end
+local given = earlier_answer(token)
+if given then return { 'ok', given } end
 local key = P .. 'commands:' .. miner_id
 if redis.call('XLEN', key) >= C.max_commands then return { 'full' } end
 
@@ -36,5 +41,6 @@ if price_cap ~= '' then
 end
 settle(miner, now)
 local id = redis.call('XADD', key, '*', 'name', name, 'args', args)
+remember_answer(token, id)
 redis.call('PUBLISH', channel, cjson.encode({ type = 'command', miner_id = miner_id }))
 return { 'ok', id }

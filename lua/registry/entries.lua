@@ -1,10 +1,11 @@
---[[ Judges entries that belong to a miner: those whose miner is gone are stray. When asked, deletes the stray ones.
+--[[ Judges entries that belong to a miner: those whose miner is gone are stray, and so are online times that are none or never
+expire. When asked, deletes the stray ones; of an online time without an end, it sets one.
 
 KEYS[1]   shard prefix
 ARGV[1]   clock   ms, or '' for Redis TIME; not used
 ARGV[2]   mode    'look' | 'mend'
 ARGV[3]   kind    by miner id: 'leases' | 'overrides' | 'changed' | 'commands' | 'miner'; by slot: 'records' | 'prices' | 'etas';
-                  by name: 'tmp'
+                  by name: 'tmp', 'uptime'
 ARGV[4..] member  at most a few hundred
 
 RETURNS {'ok', stray (0|1)...}
@@ -12,6 +13,7 @@ RETURNS {'ok', stray (0|1)...}
 --- @include "base"
 --- @include "record"
 --- @include "slot"
+--- @include "uptime"
 
 local mode, kind = ARGV[2], ARGV[3]
 local FIRST_MEMBER = 4
@@ -37,6 +39,15 @@ local function nobody()
   return false
 end
 
+local function is_time(key)
+  return redis.call('TYPE', key).ok == 'string' and string.find(redis.call('GET', key), '^%d+$') ~= nil
+end
+
+local function expires(id)
+  local key = P .. 'uptime:' .. id
+  return is_time(key) and redis.call('PTTL', key) >= 0
+end
+
 -- How entries are kept: whether one is there, and how it goes.
 local IN_ZSET = {
   there = function(member) return redis.call('ZSCORE', P .. kind, member) end,
@@ -54,6 +65,13 @@ local AS_KEY = {
   there = function(member) return redis.call('EXISTS', P .. kind .. ':' .. member) == 1 end,
   delete = function(member) redis.call('UNLINK', P .. kind .. ':' .. member) end,
 }
+local AS_TIME = {
+  there = AS_KEY.there,
+  delete = function(member)
+    local key = P .. kind .. ':' .. member
+    if is_time(key) then redis.call('PEXPIRE', key, KEEP_UPTIME_MS) else redis.call('UNLINK', key) end
+  end,
+}
 local KINDS = {
   leases = { kept = IN_ZSET, belongs = known },
   overrides = { kept = IN_ZSET, belongs = overridden },
@@ -64,6 +82,7 @@ local KINDS = {
   commands = { kept = AS_KEY, belongs = known },
   miner = { kept = AS_KEY, belongs = known },
   tmp = { kept = AS_KEY, belongs = nobody },
+  uptime = { kept = AS_TIME, belongs = expires },
 }
 
 local kept, belongs, judged = KINDS[kind].kept, KINDS[kind].belongs, { 'ok' }

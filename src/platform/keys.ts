@@ -21,6 +21,7 @@
  * | `commands:<id>` | stream | commands waiting for a miner, until acknowledged |
  * | `changed` | set of ids | miners whose status is newer than Postgres knows |
  * | `uptime:<id>` | string | online ms of a miner's earlier times in the registry; expires two days after the last |
+ * | `once:<token>` | string | the answer of a call that may not happen twice; expires after a minute |
  * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
  * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |
  * | `tmp:<n>` | string | bitmaps of the running script; deleted before it ends, never replicated |

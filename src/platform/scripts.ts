@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scriptKeys } from './keys.ts';
@@ -58,6 +58,11 @@ function assembleScript(name: string, folder = join(packageRoot, 'lua')): string
       return expand(`include/${included}`);
     });
   return expand(name);
+}
+
+/** Names one call of a script that may not happen twice (`lua/include/once.lua`): 72 random bits. */
+export function callToken(): string {
+  return randomBytes(9).toString('base64url');
 }
 
 /**

@@ -124,6 +124,16 @@ export const CORRUPTIONS: readonly Corruption[] = [
     damage: ({ redis }, _, key) => redis.xadd(key('commands:ghost'), '*', 'name', 'x', 'args', '{}'),
   },
   {
+    name: 'an online time never expires',
+    kind: 'stray entry',
+    damage: ({ redis }, _, key) => redis.set(key('uptime:gone'), '5000'),
+  },
+  {
+    name: 'an online time is no number',
+    kind: 'stray entry',
+    damage: ({ redis }, { id }, key) => redis.set(key(`uptime:${id}`), 'long', 'EX', 1000),
+  },
+  {
     name: 'nobody changed',
     kind: 'stray entry',
     damage: ({ redis }, _, key) => redis.sadd(key('changed'), 'ghost'),

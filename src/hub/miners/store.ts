@@ -1,6 +1,6 @@
 import { controlChannel, keys, shardOf, shardPrefix } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
-import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
+import { callToken, type ScriptReply, type Scripts } from '../../platform/scripts.ts';
 import { Gatherer } from './gatherer.ts';
 import { profileDigest, profileFields } from './profile.ts';
 import { type BeatArguments, beatArguments, beatResult, durableJson, leaseOf, text } from './replies.ts';
@@ -158,6 +158,7 @@ export class MinerStore {
       JSON.stringify(args),
       this.#channel,
       priceCap ?? '',
+      callToken(),
     ]);
     if (reply[0] === 'unknown_miner' || reply[0] === 'full') return { status: reply[0] };
     return { status: 'ok', id: reply[1] as string };

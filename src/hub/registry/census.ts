@@ -11,6 +11,8 @@ export interface Census {
   commands: string[];
   regions: string[];
   reservations: string[];
+  /** Miners that left, and whose online time is kept. */
+  uptimes: string[];
   /** Temporary bitmaps; a script deletes its own, so any that SCAN sees was left behind. */
   tmp: string[];
 }
@@ -25,6 +27,7 @@ const KINDS: Readonly<Record<string, keyof Census>> = {
   commands: 'commands',
   latency: 'regions',
   reservation: 'reservations',
+  uptime: 'uptimes',
   tmp: 'tmp',
 };
 
@@ -37,6 +40,7 @@ export async function takeCensus({ redis, prefix }: RegistryStore, shards: numbe
     commands: new Set<string>(),
     regions: new Set<string>(),
     reservations: new Set<string>(),
+    uptimes: new Set<string>(),
     tmp: new Set<string>(),
   }));
   const start = `${prefix}:{`;
@@ -58,6 +62,7 @@ export async function takeCensus({ redis, prefix }: RegistryStore, shards: numbe
     commands: [...shard.commands],
     regions: [...shard.regions],
     reservations: [...shard.reservations],
+    uptimes: [...shard.uptimes],
     tmp: [...shard.tmp],
   }));
 }

@@ -3,7 +3,7 @@ import type { Seen } from './check-miners.ts';
 import type { Difference, Registry } from './difference.ts';
 import { type EntryKind, PER_CALL } from './store.ts';
 
-/** Checks that nothing is kept of miners that are gone. */
+/** Checks that nothing is kept of miners that are gone, but for their online time, which expires. */
 export async function* checkEntries(
   registry: Registry,
   shard: number,
@@ -23,6 +23,7 @@ export async function* checkEntries(
     ['records', (await scanPairs(store.redis, 'hscan', store.key(shard, 'records'))).keys(), slots],
     ['prices', await zset('prices'), slots],
     ['etas', await zset('etas'), slots],
+    ['uptime', census.uptimes, new Set()],
     ['tmp', census.tmp, new Set()],
   ];
   for (const [kind, members, known] of kept) {
@@ -33,7 +34,7 @@ export async function* checkEntries(
           kind: kind === 'leases' ? 'stale lease' : 'stray entry',
           shard,
           subject: `${kind} ${member}`,
-          detail: 'no such miner',
+          detail: kind === 'uptime' ? 'no online time that expires' : 'no such miner',
           mend: { by: 'entries', kind, member },
         };
       }
