@@ -8,7 +8,6 @@ import {
   type Capabilities,
   fits,
   fitsSql,
-  IS_OPEN,
   needsOf,
   offerOf,
   offerValues,
@@ -137,37 +136,4 @@ test('each constraint is met as it says', () => {
     const asksNothing = constraint.models?.length === 0;
     assert.equal(fits(needsOf(constraint), bare), asksNothing, JSON.stringify(constraint));
   }
-});
-
-test('beside finished jobs the queue is found by its index', { timeout: 300_000 }, async () => {
-  // As many rows as show the planner what is rare: the plan is the same for a million, which each run of the tests need not wait for.
-  await db.run(
-    (orm) =>
-      orm.execute(sql`
-      insert into coordinator.jobs (job_id, client_id, request_digest, state, payload, constraints, expires_at, finished_at, assigned_miner_id, slot)
-      select md5(n::text), 'bulk', '', case n % 50 when 0 then 'QUEUED' when 1 then 'RUNNING' else 'COMPLETED' end, '{}', '{}', now() + interval '1 hour', now(), 'm' || n % 100, case when n % 50 = 1 then n end from generate_series(1, 100000) n`),
-    60_000,
-  );
-  await db.run((orm) => orm.execute(sql`analyze coordinator.jobs`), 60_000);
-  const plan = async (query: ReturnType<typeof sql>) => {
-    const rows = await db.run((orm) => orm.execute(sql`explain (costs off) ${query}`));
-    return rows.map((row) => row['QUERY PLAN']).join('\n');
-  };
-  const offer = offerOf({}, null);
-  const queued = await plan(sql`select job_id from coordinator.jobs
-    where ${IS_OPEN} and ${fitsSql(offerValues(offer))}
-    order by requested_at, job_id limit 1 for update skip locked`);
-  assert.match(queued, /idx_jobs_queued/);
-  const due =
-    await plan(sql`select job_id from coordinator.jobs where state in ('QUEUED', 'RUNNING') and expires_at <= now()
-    order by expires_at limit 200 for update skip locked`);
-  assert.match(due, /idx_jobs_due/);
-  const running = await plan(
-    sql`select 1 from coordinator.jobs where assigned_miner_id = 'm1' and state = 'RUNNING' and slot = 1`,
-  );
-  assert.match(running, /idx_jobs_slot/);
-  const listed = await plan(
-    sql`select job_id from coordinator.jobs where client_id = 'bulk' order by job_id desc limit 51`,
-  );
-  for (const found of [queued, due, running, listed]) assert.doesNotMatch(found, /Seq Scan|Sort/, found);
 });
