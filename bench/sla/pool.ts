@@ -1,5 +1,6 @@
 import { drizzle } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
+import { keepStrategies } from '../../src/hub/registry/strategies.ts';
 import type { Orm } from '../../src/platform/db.ts';
 import { HubClient } from '../../src/sdk/hub-client.ts';
 import { startScript } from '../../test/support/processes.ts';
@@ -51,6 +52,8 @@ export async function openMeasuredPool(
   const sql = postgres(dsn, { max: 1, onnotice: () => {} });
   undo.push(() => sql.end({ timeout: 5 }));
   const registry = await openRegistry(settings, undo);
+  // As the worker of an empty registry does; else the first to start would rebuild it meanwhile.
+  await keepStrategies(registry);
   await loadFleet(registry, { miners, kind: fleet, seed }, 0, (online) =>
     progress(`${online} of ${miners} miners online`),
   );

@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hono } from 'hono';
+import { countByState } from '../hub/billing/store.ts';
 import { openDeps } from '../hub/deps.ts';
 import { hubTasks, journalLag, type TaskDeps } from '../hub/tasks.ts';
 import type { AppEnv } from '../platform/app-env.ts';
@@ -98,14 +99,16 @@ function watchSchedules(runner: TaskRunner, redis: RedisClient, log: Logger): ()
 }
 
 /**
- * /livez and /metrics, for watchers. The gauges are read when somebody asks; what Redis does not tell in time
- * stays as it was.
+ * /livez and /metrics, for watchers. The gauges are read when somebody asks; what Redis or Postgres does not tell in
+ * time stays as it was.
  */
 function watchApp(deps: TaskDeps, runner: TaskRunner): Hono<AppEnv> {
   const { log, metrics } = deps;
   const refresh = async () => {
     metrics.journalLag.set(await journalLag(deps));
     for (const { queue, state, count } of await runner.counts()) metrics.tasks.set({ queue, state }, count);
+    const usage = await deps.db.run(countByState, SCRAPE_TIMEOUT_MS);
+    for (const [state, count] of Object.entries(usage)) metrics.usageRecords.set({ state }, count);
   };
   const app = createHttpApp({ ...deps, state: { draining: false } });
   app.get('/livez', (c) => c.json({ status: 'ok' }));

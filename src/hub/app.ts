@@ -41,7 +41,7 @@ export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   adminRoutes(app, deps, guards);
   slaRoutes(app, deps, guards, queues);
   queueRoutes(app, deps, guards, queues);
-  billingRoutes(app, deps, guards);
+  billingRoutes(app, deps, guards, queues);
   healthRoutes(app, deps, state);
   openapiRoute(app, { title: 'Pool Hub', version: VERSION, description: DESCRIPTION }, HUB_SECURITY);
   docsPage(app, 'Pool Hub');

@@ -89,6 +89,18 @@ function taskMetrics(registry: Registry) {
       labelNames: ['result'],
       registers,
     }),
+    usageSends: new Counter({
+      name: 'poolhub_usage_sends_total',
+      help: 'Usage records given to the coordinator, by result: accepted, put_off, refused',
+      labelNames: ['result'],
+      registers,
+    }),
+    usageRecords: new Gauge({
+      name: 'poolhub_usage_records',
+      help: 'Usage records that the coordinator does not have, by state: waiting, due, failing; no more than a million are counted',
+      labelNames: ['state'],
+      registers,
+    }),
     tasksFailed: new Counter({
       name: 'poolhub_tasks_failed_total',
       help: 'Runs of tasks that failed, by queue and task',

@@ -104,6 +104,14 @@ export function lazyQueues(connection: RedisClient, prefix: string, log: Logger)
   };
 }
 
+/** Whether a worker is there that runs the tasks of a queue. A Redis that does not tell is taken to have one. */
+export async function hasWorker(queue: Queue): Promise<boolean> {
+  return queue.getWorkersCount().then(
+    (count) => count > 0,
+    () => true,
+  );
+}
+
 function openQueue(name: QueueName, options: QueueOptions, log: Logger): Queue {
   const queue = new Queue(name, options);
   queue.on('error', (error) => log.warn({ err: error, queue: name }, 'queue connection'));
@@ -127,6 +135,8 @@ class BullTaskRunner implements TaskRunner {
     this.#tasks = tasks;
     this.#queues = queues;
     this.#log = log;
+    // A counter that is there from the start shows its first step.
+    for (const { queue, name } of tasks) metrics.tasksFailed.inc({ queue, task: name }, 0);
   }
 
   work(name: QueueName, options: { connection: RedisClient; prefix: string }): void {

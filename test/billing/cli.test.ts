@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { startWorker } from '../../src/bin/worker.ts';
+import type { Config } from '../../src/platform/config.ts';
 import { createLogger } from '../../src/platform/logger.ts';
 import { runCli } from '../cli/run-cli.ts';
 import { openHub } from '../durable/fleet.ts';
@@ -14,6 +15,7 @@ const h = await harness();
 let receiver: Receiver;
 let env: Record<string, string>;
 let minerId: string;
+let config: Config;
 
 before(async () => {
   receiver = await startReceiver(h);
@@ -21,6 +23,7 @@ before(async () => {
     COORDINATOR_BILLING_URL: receiver.url,
     COORDINATOR_API_KEY: 'key-of-the-hub',
     SHUTDOWN_TIMEOUT_SEC: '60',
+    WORKER_PORT: '0',
   };
   // The worker syncs as soon as it starts.
   receiver.misbehave(['422'], 1000);
@@ -29,13 +32,21 @@ before(async () => {
   const deps = await openHub(h, settings);
   minerId = await billedMiner(deps, { tenantId: 'tenant-cli', gpuCount: 2 });
   await feedback(deps, minerId, 'completed', { latencyMs: 3_600_000 });
-  const worker = await startWorker(deps.config, createLogger('silent', 'test'));
-  h.cleanup(() => worker.stop());
+  config = deps.config;
 });
 
 const poolhub = (...args: string[]) => runCli(args, env);
 
 test('billing sync and usage say what the coordinator has', async () => {
+  const alone = await poolhub('billing', 'sync', '--miner', minerId);
+  assert.equal(alone.code, 1, alone.stderr);
+  assert.match(
+    alone.stdout,
+    /^Pending: 0 records sent, 2 not yet. No worker is running: .* GET \/sla\/billing\/usage/,
+  );
+  const worker = await startWorker(config, createLogger('silent', 'test'));
+  h.cleanup(() => worker.stop());
+  const metrics = async () => (await fetch(`${worker.url}/metrics`)).text();
   const early = await poolhub('billing', 'sync', '--miner', 'another', '--json');
   assert.equal(early.code, 0, early.stderr);
   assert.equal(JSON.parse(early.stdout).released, 0);
@@ -51,9 +62,14 @@ test('billing sync and usage say what the coordinator has', async () => {
   const nothing = await poolhub('billing', 'usage', '--tenant', 'nobody');
   assert.match(nothing.stdout, /^Nothing was used/);
   assert.equal((await poolhub('billing', 'usage', '--hours', '0')).code, 2);
+  assert.match(await metrics(), /^poolhub_usage_records\{state="failing"\} 2$/m);
+  assert.match(await metrics(), /^poolhub_usage_sends_total\{result="refused"\} [2-9]/m);
   receiver.misbehave([], 0);
   const synced = () =>
     poolhub('billing', 'sync').then(({ code, stdout }) => (code === 0 ? stdout : undefined));
   assert.match(await waitFor(synced, { timeoutMs: 60_000, what: 'a sync' }), /^Synced: \d records sent/);
   assert.match((await poolhub('billing', 'usage')).stdout, /; the coordinator has all of it$/m);
+  for (const state of ['waiting', 'due', 'failing'])
+    assert.match(await metrics(), new RegExp(`^poolhub_usage_records\\{state="${state}"\\} 0$`, 'm'));
+  assert.match(await metrics(), /^poolhub_usage_sends_total\{result="accepted"\} 2$/m);
 });

@@ -73,8 +73,9 @@ function usageText(report: UsageReport): string {
   return [resources, '', tenants, '', total].join('\n');
 }
 
-function syncText({ status, sent, unsent, failing, last_error }: BillingSync): string {
+function syncText({ status, sent, unsent, failing, last_error, hint }: BillingSync): string {
   if (status === 'synced') return `Synced: ${sent} records sent.`;
   const error = last_error === null ? '' : `, ${failing} failed, last: ${last_error}`;
-  return `Pending: ${sent} records sent, ${unsent} not yet${error}. The worker goes on.`;
+  const then = hint === null ? 'The worker goes on.' : `${hint[0]?.toUpperCase()}${hint.slice(1)}.`;
+  return `Pending: ${sent} records sent, ${unsent} not yet${error}. ${then}`;
 }

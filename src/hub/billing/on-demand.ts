@@ -9,17 +9,24 @@ import { release, type SyncDeps } from './sync.ts';
 
 const WAIT_MS = 10_000;
 const POLL_MS = 200;
+const NO_WORKER =
+  'no worker is running: the records go out by themselves once one does (docs/OPERATIONS.md); GET /sla/billing/usage shows how far it is';
 
 /**
  * Lets the records of a window be sent, and waits up to 10 s for the worker to send them; no longer once each was tried.
- * Calls at the same time and windows that overlap do no harm: a record is released once.
+ * Calls at the same time and windows that overlap do no harm: a record is released once. Without a worker it does not wait.
  */
-export async function syncNow(deps: SyncDeps, window: Window): Promise<v.InferOutput<typeof SyncAnswer>> {
+export async function syncNow(
+  deps: SyncDeps,
+  window: Window,
+  hasWorker: () => Promise<boolean>,
+): Promise<v.InferOutput<typeof SyncAnswer>> {
   const { db } = deps;
   const startedAt = await db.run(readClock);
   const released = await release(deps, window);
-  const deadline = performance.now() + WAIT_MS;
   let unsent = await db.run((orm) => countUnsent(orm, window));
+  const canSend = unsent.records === 0 || (await hasWorker());
+  const deadline = performance.now() + (canSend ? WAIT_MS : 0);
   while (unsent.records > unsent.failing && performance.now() < deadline) {
     await sleep(POLL_MS);
     unsent = await db.run((orm) => countUnsent(orm, window));
@@ -31,6 +38,7 @@ export async function syncNow(deps: SyncDeps, window: Window): Promise<v.InferOu
     unsent: unsent.records,
     failing: unsent.failing,
     last_error: unsent.lastError,
+    hint: canSend ? null : NO_WORKER,
   };
 }
 
@@ -45,13 +53,14 @@ export async function generateInvoice(
   tenantId: string,
   start: Date,
   end: Date,
+  hasWorker: () => Promise<boolean>,
 ): Promise<Record<string, unknown>> {
-  const { unsent } = await syncNow(deps, { tenantId, from: start, until: end });
+  const { unsent, hint } = await syncNow(deps, { tenantId, from: start, until: end }, hasWorker);
   // An invoice is made once: what comes after it would not be on it.
   if (unsent > 0)
     throw new AppError(
       'conflict',
-      `${unsent} usage records of this period have yet to reach the coordinator`,
+      `${unsent} usage records of this period have yet to reach the coordinator${hint === null ? '' : `; ${hint}`}`,
     );
   const result = await coordinator.makeInvoice(tenantId, start, end);
   if (result.status === 'done') return result.answer;

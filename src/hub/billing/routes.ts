@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { AppError } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
+import { hasWorker, type Queues } from '../../platform/queues.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
 import type { HubDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
@@ -30,7 +31,7 @@ const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
 const billingCall = { tag: 'Billing', auth: ['coordinator', 'admin'] } as const;
 
 /** What was used, by whom, and whether the coordinator bills it. */
-export function billingRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
+export function billingRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards, queues: () => Queues): void {
   const coordinator = createBillingCoordinator(deps.config);
   const needCoordinator = () => {
     if (coordinator === undefined) throw new AppError('conflict', 'COORDINATOR_BILLING_URL is not set');
@@ -38,7 +39,7 @@ export function billingRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards):
   };
   for (const prefix of PREFIXES) {
     usageRoutes(app, deps, guards, prefix);
-    syncRoutes(app, deps, guards, prefix, needCoordinator);
+    syncRoutes(app, deps, guards, prefix, needCoordinator, () => hasWorker(queues().billing));
   }
 }
 
@@ -84,12 +85,13 @@ function syncRoutes(
   { permit, limit }: Guards,
   prefix: string,
   needCoordinator: () => BillingCoordinator,
+  canSend: () => Promise<boolean>,
 ): void {
   app.post(
     `${prefix}/sync`,
     operation({
       ...billingCall,
-      summary: 'Has the worker send what was used, and waits up to 10 s for it',
+      summary: 'Has the worker send what was used, and waits up to 10 s for it; not at all without a worker',
       answers: { 200: SyncAnswer, 202: SyncAnswer },
       errors: [...BODY_ERRORS, 'conflict'],
     }),
@@ -100,7 +102,7 @@ function syncRoutes(
       needCoordinator();
       const { miner_id, hours_back } = c.req.valid('json');
       const from = new Date(Date.now() - hours_back * HOUR_MS);
-      const answer = await syncNow(deps, { minerId: miner_id, from });
+      const answer = await syncNow(deps, { minerId: miner_id, from }, canSend);
       return c.json(answer, answer.status === 'synced' ? 200 : 202);
     },
   );
@@ -119,7 +121,7 @@ function syncRoutes(
     async (c) => {
       const { tenant_id, period_start, period_end } = c.req.valid('json');
       const coordinator = needCoordinator();
-      return c.json(await generateInvoice(deps, coordinator, tenant_id, period_start, period_end));
+      return c.json(await generateInvoice(deps, coordinator, tenant_id, period_start, period_end, canSend));
     },
   );
 }

@@ -87,6 +87,7 @@ export const SyncAnswer = v.pipe(
     unsent: v.number(),
     failing: v.number(),
     last_error: v.nullable(v.string()),
+    hint: v.pipe(v.nullable(v.string()), v.description('what has to happen first, null when nothing has')),
   }),
   v.metadata({ ref: 'BillingSync' }),
 );

@@ -35,6 +35,7 @@ export interface Unsent {
 }
 
 const MAX_ERROR_CHARS = 300;
+const MAX_COUNTED = 1_000_000;
 
 /** The column has milliseconds; rounded up, now would be in the future. */
 const DUE_NOW = sql`date_trunc('milliseconds', now())`;
@@ -129,6 +130,19 @@ export async function countUnsent(orm: Orm, window: Window): Promise<Unsent> {
     failing: Number(row?.failing),
     lastError: row?.lastError ?? null,
   };
+}
+
+/**
+ * What the coordinator does not have: `waiting` for a sync, `due`, or `failing`, which was tried and did not succeed. No more
+ * than a million of those that wait and of the others are counted.
+ */
+export async function countByState(orm: Orm): Promise<Record<'waiting' | 'due' | 'failing', number>> {
+  const [row] = await orm.execute<Record<'waiting' | 'due' | 'failing', string>>(sql`
+    select (select count(*) from (
+        select from ${usageRecords} where sent_at is null and due_at is null limit ${MAX_COUNTED}
+      ) w) as waiting, count(*) filter (where last_error is null) as due, count(last_error) as failing
+    from (select last_error from ${usageRecords} where due_at is not null limit ${MAX_COUNTED}) d`);
+  return { waiting: Number(row?.waiting), due: Number(row?.due), failing: Number(row?.failing) };
 }
 
 /** Records of a window that the coordinator has taken since `since`. */

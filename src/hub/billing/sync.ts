@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
+import type { Metrics } from '../../platform/metrics.ts';
 import type { BillingCoordinator, CallResult } from './coordinator.ts';
 import type { PriceSettings } from './prices.ts';
 import {
@@ -18,6 +19,7 @@ import { completeRecords } from './usage.ts';
 
 export interface SyncDeps {
   readonly db: Database;
+  readonly metrics: Pick<Metrics, 'usageSends'>;
   readonly log: Logger;
   readonly config: PriceSettings;
 }
@@ -106,13 +108,14 @@ async function sendBatch(
 }
 
 async function note(
-  { db, log }: SyncDeps,
+  { db, log, metrics }: SyncDeps,
   claim: string,
   { id, attempts }: ClaimedRecord,
   result: CallResult,
 ): Promise<keyof SendResult> {
   if (result.status === 'done') {
     await db.run((orm) => markSent(orm, id));
+    metrics.usageSends.inc({ result: 'accepted' });
     return 'sent';
   }
   const askedMs = Math.min(result.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS);
@@ -120,6 +123,7 @@ async function note(
   if (result.status === 'busy') await db.run((orm) => pause(orm, Math.max(askedMs, BACKOFF_BASE_MS)));
   await db.run((orm) => postpone(orm, id, claim, delayMs, result.error));
   const facts = { record_id: id, attempts, delay_ms: delayMs, reason: result.error };
+  metrics.usageSends.inc({ result: result.status === 'refused' ? 'refused' : 'put_off' });
   if (result.status === 'refused') log.error(facts, 'the coordinator refuses a usage record');
   else log.warn(facts, 'usage record put off');
   return 'postponed';

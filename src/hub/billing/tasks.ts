@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import type { Config } from '../../platform/config.ts';
+import type { Metrics } from '../../platform/metrics.ts';
 import type { TaskDefinition } from '../../platform/queues.ts';
 import { type DurableDeps, KEEP, RETRY, withPostgres } from '../durable-task.ts';
 import { createBillingCoordinator } from './coordinator.ts';
@@ -12,7 +13,9 @@ const SEND_EVERY_MS = 1_000;
 const RETAIN_EVERY_MS = 600_000;
 
 /** The background work of billing: a sync releases what has been used, and sending goes on until the coordinator has it. */
-export function billingTasks(deps: DurableDeps & { readonly config: Config }): TaskDefinition[] {
+export function billingTasks(
+  deps: DurableDeps & { readonly config: Config; readonly metrics: Metrics },
+): TaskDefinition[] {
   const { config, db } = deps;
   const coordinator = createBillingCoordinator(config);
   return [

@@ -115,7 +115,8 @@ function collectRoute(
     `${prefix}/metrics/collect`,
     operation({
       ...slaCall,
-      summary: 'Measures now, through the queue, and waits up to 10 s for the counts',
+      summary:
+        'Measures now, through the queue, and waits up to 10 s for the counts; not at all without a worker',
       answers: { 200: CollectionAnswer, 202: CollectionPending },
     }),
     permit('coordinator', 'admin'),
@@ -123,7 +124,7 @@ function collectRoute(
     async (c) => {
       const answer = await collectNow(queues().sla);
       if (answer.status === 'done') return c.json(answer.result);
-      return c.json({ status: 'running', task_id: answer.taskId }, 202);
+      return c.json({ status: 'pending', task_id: answer.taskId, hint: answer.hint }, 202);
     },
   );
 }

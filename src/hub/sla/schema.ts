@@ -95,8 +95,8 @@ export const CollectionAnswer = v.pipe(
 );
 
 export const CollectionPending = v.pipe(
-  v.object({ status: v.literal('running'), task_id: v.string() }),
-  v.description('it takes longer than this call waits'),
+  v.object({ status: v.literal('pending'), task_id: v.string(), hint: v.string() }),
+  v.description('it is not finished; the hint says why, and where to look'),
 );
 
 export const StatusAnswer = v.pipe(
