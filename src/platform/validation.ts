@@ -33,9 +33,12 @@ export function query<S extends v.GenericSchema>(schema: S) {
   return validator<S, 'query', AppEnv, string>('query', schema, refuse);
 }
 
-/** The path parameters, checked against a schema, for `c.req.valid('param')` and for OpenAPI. */
-export function pathParams<S extends v.GenericSchema>(schema: S) {
-  return validator<S, 'param', AppEnv, string>('param', schema, refuse);
+/**
+ * The path parameters, checked against a schema, for `c.req.valid('param')` and for OpenAPI.
+ * @param check throws for a result that is no success; else what does not fit is 422
+ */
+export function pathParams<S extends v.GenericSchema>(schema: S, check: typeof refuse = refuse) {
+  return validator<S, 'param', AppEnv, string>('param', schema, check);
 }
 
 /**

@@ -90,7 +90,17 @@ test('bad requests are refused, path by path', async () => {
     assert.deepEqual(found.sort(), paths.sort());
   }
   assert.equal((await replica.call('POST', '/v1/jobs', { headers: ALICE, body: '{' })).status, 400);
-  assert.equal((await replica.call('GET', '/v1/jobs/nonsense', { headers: ALICE })).status, 422);
+  for (const id of ['nonsense', 'A'.repeat(32), '%00', encodeURIComponent("' or 1=1")]) {
+    for (const [method, rest] of [
+      ['GET', ''],
+      ['GET', '/result'],
+      ['GET', '/receipts'],
+      ['POST', '/cancel'],
+    ] as const) {
+      const answer = await replica.call(method, `/v1/jobs/${id}${rest}`, { headers: ALICE });
+      assert.deepEqual([answer.status, answer.json.error.code], [404, 'not_found'], `${id}${rest}`);
+    }
+  }
   assert.equal((await replica.call('GET', '/v1/jobs?limit=0', { headers: ALICE })).status, 422);
 });
 

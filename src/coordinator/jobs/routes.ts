@@ -2,7 +2,7 @@ import type { Context, Hono } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { AppError } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
-import { jsonBody, pathParams, query } from '../../platform/validation.ts';
+import { jsonBody, query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { callerId, type Guards } from '../guards.ts';
 import { offerJob } from '../hub/offers.ts';
@@ -10,15 +10,8 @@ import { type Constraints, needsOf } from '../miners/fit.ts';
 import { publishChange, publishOpen } from '../publish.ts';
 import { objectText } from '../receipts/json-text.ts';
 import { listReceipts } from '../receipts/store.ts';
-import {
-  IDEMPOTENCY_KEY,
-  JobAnswer,
-  JobPage,
-  JobParams,
-  JobsQuery,
-  ResultAnswer,
-  SubmitRequest,
-} from './schema.ts';
+import { jobParams } from './params.ts';
+import { IDEMPOTENCY_KEY, JobAnswer, JobPage, JobsQuery, ResultAnswer, SubmitRequest } from './schema.ts';
 import { isTerminal } from './states.ts';
 import { cancelJob, findJob, findResult, listJobs } from './store.ts';
 import { streamJob } from './stream.ts';
@@ -92,7 +85,7 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
     '/v1/jobs/:job_id',
     operation({ ...client, summary: 'A job', answers: { 200: JobAnswer }, errors: ['invalid', 'not_found'] }),
     permit('client'),
-    pathParams(JobParams),
+    jobParams(),
     async (c) => {
       const row = await deps.db.run((orm) => findJob(orm, callerId(c), c.req.valid('param').job_id));
       if (row === undefined) throw noSuchJob();
@@ -109,7 +102,7 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
       errors: ['invalid', 'not_found', 'not_ready'],
     }),
     permit('client'),
-    pathParams(JobParams),
+    jobParams(),
     async (c) => resultAnswer(c, deps, c.req.valid('param').job_id),
   );
 
@@ -123,7 +116,7 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
       errors: ['invalid', 'not_found'],
     }),
     permit('client'),
-    pathParams(JobParams),
+    jobParams(),
     async (c) => {
       const row = await deps.db.run((orm) => findJob(orm, callerId(c), c.req.valid('param').job_id));
       if (row === undefined) throw noSuchJob();
@@ -142,7 +135,7 @@ function cancelRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guard
       errors: ['invalid', 'not_found', 'conflict'],
     }),
     permit('client'),
-    pathParams(JobParams),
+    jobParams(),
     async (c) => {
       const { job_id } = c.req.valid('param');
       const canceled = await deps.db.run((orm) => cancelJob(orm, callerId(c), job_id));

@@ -2,10 +2,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Context, Hono } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { operation } from '../../platform/openapi.ts';
-import { jsonBody, pathParams } from '../../platform/validation.ts';
+import { jsonBody } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { callerId, type Guards } from '../guards.ts';
-import { JobParams } from '../jobs/schema.ts';
+import { jobParams } from '../jobs/params.ts';
 import { publishChange } from '../publish.ts';
 import { memberTexts, objectText } from '../receipts/json-text.ts';
 import { takeBackJobs } from './losses.ts';
@@ -162,7 +162,7 @@ function outcomeRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
       errors: JOB_ERRORS,
     }),
     permit('miner'),
-    pathParams(JobParams),
+    jobParams(),
     jsonBody(ResultRequest),
     async (c) => {
       const { job_id } = c.req.valid('param');
@@ -189,7 +189,7 @@ function outcomeRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
       errors: JOB_ERRORS,
     }),
     permit('miner'),
-    pathParams(JobParams),
+    jobParams(),
     jsonBody(FailRequest),
     async (c) => {
       const { error_code, error_message } = c.req.valid('json');

@@ -3,16 +3,16 @@ import { resolver, uniqueSymbol } from 'hono-openapi';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { AppError } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
-import { pathParams, query } from '../../platform/validation.ts';
+import { query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { callerId, type Guards } from '../guards.ts';
+import { jobParams } from '../jobs/params.ts';
 import { isJsonObject, type JsonObject, JsonTextError, objectText, parseJsonText } from './json-text.ts';
 import { knownKeys, publicKeys } from './keys.ts';
 import {
   KeysAnswer,
   ReceiptAnswer,
   ReceiptPage,
-  ReceiptParams,
   ReceiptsQuery,
   VerifyAnswer,
   VerifyRequest,
@@ -78,7 +78,7 @@ function jobReceiptRoutes(app: Hono<AppEnv>, { db }: Deps, permit: Guards['permi
       errors: ['invalid', 'not_found'],
     }),
     permit('client'),
-    pathParams(ReceiptParams),
+    jobParams(),
     async (c) => {
       const { job_id } = c.req.valid('param');
       const client = callerId(c);
@@ -101,7 +101,7 @@ function jobReceiptRoutes(app: Hono<AppEnv>, { db }: Deps, permit: Guards['permi
       errors: ['invalid', 'not_found'],
     }),
     permit('client'),
-    pathParams(ReceiptParams),
+    jobParams(),
     query(ReceiptsQuery),
     async (c) => {
       const { job_id } = c.req.valid('param');

@@ -1,10 +1,8 @@
 import * as v from 'valibot';
 import { body, maybe, pattern } from '../../platform/fields.ts';
-import { JobParams, pageSize } from '../jobs/schema.ts';
+import { pageSize } from '../jobs/schema.ts';
 
 const DEFAULT_PAGE = '50';
-
-export const ReceiptParams = JobParams;
 
 export const ReceiptsQuery = body({
   limit: v.optional(pageSize(), DEFAULT_PAGE),

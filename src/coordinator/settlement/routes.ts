@@ -2,10 +2,11 @@ import type { Hono } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { AppError } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
-import { pathParams, query } from '../../platform/validation.ts';
+import { query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
-import { SettlementAnswer, SettlementPage, SettlementParams, SettlementsQuery } from './schema.ts';
+import { jobParams } from '../jobs/params.ts';
+import { SettlementAnswer, SettlementPage, SettlementsQuery } from './schema.ts';
 import { findSettlement, listSettlements, redirect, type SettlementRow } from './store.ts';
 
 type Deps = Pick<CoordinatorDeps, 'db'>;
@@ -52,7 +53,7 @@ export function settlementRoutes(app: Hono<AppEnv>, deps: Deps, { permit }: Pick
         errors: ['invalid', 'not_found', 'conflict'],
       }),
       permit('admin'),
-      pathParams(SettlementParams),
+      jobParams(),
       async (c) => {
         const { job_id } = c.req.valid('param');
         const isChanged = await deps.db.run((orm) => redirect(orm, job_id, goal));

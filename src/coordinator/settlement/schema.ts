@@ -1,13 +1,11 @@
 import * as v from 'valibot';
 import { body, maybe, pattern } from '../../platform/fields.ts';
-import { JobParams, pageSize } from '../jobs/schema.ts';
+import { pageSize } from '../jobs/schema.ts';
 import { SETTLEMENT_STATES } from './tables.ts';
 
 const DEFAULT_PAGE = '50';
 
 const State = v.picklist(SETTLEMENT_STATES, `must be one of ${SETTLEMENT_STATES.join(', ')}`);
-
-export const SettlementParams = JobParams;
 
 export const SettlementsQuery = body({
   state: maybe(State),
