@@ -74,7 +74,7 @@ function measureOne({ name, options, json }: MeasureRequest): Promise<number> {
 function measureResults(args: readonly string[]): Promise<number> {
   return undoneAfter(async () => {
     const { measureAll } = await import('./report/measure-all.ts');
-    return await measureAll(args, undo, progress, benchmarkOf);
+    return await measureAll(args, undo, progress, benchmarkOf, () => stopping);
   });
 }
 

@@ -32,6 +32,7 @@ interface Plan {
  * Runs benchmarks one after the other, each in a process of its own, and writes down what each found as soon as it has. One that does not come
  * to an end leaves its last result as it was, and the others go on.
  * @param args `[name...] [--folder <folder>] [options of the benchmarks]`; without names all of them
+ * @param isStopping whether a signal came: then no other is begun
  * @returns whether all came to an end and found nothing wrong
  * @throws UsageError
  */
@@ -40,6 +41,7 @@ export async function measureAll(
   undo: Undo,
   progress: (line: string) => void,
   benchmarkOf: BenchmarkOf,
+  isStopping: () => boolean,
 ): Promise<boolean> {
   const { names, extra, folder } = readPlan(args);
   const stores: Undo = [];
@@ -48,6 +50,7 @@ export async function measureAll(
   await undoAll(stores);
   const failed: BenchmarkName[] = [];
   for (const [at, name] of names.entries()) {
+    if (isStopping()) return false;
     progress(`${name} (${at + 1} of ${names.length})`);
     try {
       const result = await measureOne(name, optionsOf(name, extra), machine, undo, progress);
