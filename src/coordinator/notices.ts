@@ -50,6 +50,8 @@ const notify = statement<{ payloads: string }>(
 
 /** Postgres takes payloads below 8,000 bytes. */
 const MAX_PAYLOAD_BYTES = 7_900;
+/** The rest of a payload is what says whom it is from. */
+const MAX_NOTICE_BYTES = MAX_PAYLOAD_BYTES - 100;
 /** A statement sends this many payloads at most. */
 const MAX_PAYLOADS = 64;
 /** Notices of so many milliseconds go together. */
@@ -107,7 +109,10 @@ export class Notices extends EventEmitter<NoticeEvents> {
    */
   publish(notice: Notice): void {
     if (notice.kind === 'waiting') this.emit('waiting', notice);
-    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(JSON.stringify(notice));
+    const text = JSON.stringify(notice);
+    // One that no payload has room for would take the others of its statement with it. What it tells of the sweep finds.
+    const fits = Buffer.byteLength(text) <= MAX_NOTICE_BYTES;
+    if (fits && this.#waiting.length < MAX_WAITING) this.#waiting.push(text);
     this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
   }
 

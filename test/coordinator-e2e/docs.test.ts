@@ -39,13 +39,14 @@ test('the quickstart works as it is written', async () => {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line));
-  const [submitted, registered, delivered, result, verdict, stats] = answers;
-  assert.equal(answers.length, 6);
+  const [submitted, registered, delivered, result, verdict, signed, stats] = answers;
+  assert.equal(answers.length, 7);
   assert.equal(submitted.state, 'QUEUED');
   assert.equal(registered.status, 'ok');
   assert.equal(delivered.receipt.units, 1.5);
   assert.deepEqual(result.result, { sum: 6 });
   assert.equal(verdict.valid, true);
+  assert.equal(signed.state, 'QUEUED');
   assert.equal(stats.jobs_by_state.COMPLETED >= 1, true);
 });
 
