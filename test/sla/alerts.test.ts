@@ -94,6 +94,8 @@ test('a receiver that is gone does not hold up the rest, and is given up in the 
   assert.deepEqual(await deliverDue(world.deps, 100), { sent: 0, failed: due.length });
   const [row] = await db.run((orm) => orm.select().from(slaDeliveries));
   assert.ok(row?.failedAt instanceof Date && row.lastError !== null);
+  const given_up = new RegExp(`^poolhub_webhook_deliveries_total\\{result="given_up"\\} ${due.length}$`, 'm');
+  assert.match(await world.deps.metrics.registry.metrics(), given_up);
   await db.run((orm) => orm.update(slaDeliveries).set({ nextAt: sql`now()` }));
   assert.deepEqual(await deliverDue(world.deps, 10), { sent: 0, failed: 0 });
   await replaceWebhooks(db, []);
@@ -144,4 +146,50 @@ test('watchers of /v1/events hear of alerts on any replica, and of what they mis
   const closed = once(late, 'close');
   await hub.stop();
   assert.equal((await closed)[0], 1012);
+});
+
+test('a watcher gets a long past in order, what came meanwhile, and what Redis did not pass on', async () => {
+  const world = await openWorld(h);
+  const { db, redis } = world.deps;
+  const config = { ...world.deps.config, poolhub_port: 0, shutdown_drain_ms: 0 };
+  const hub = await startHub(config, createLogger('silent', 'test'));
+  h.cleanup(() => hub.stop());
+  const add = async (count: number, published: boolean) => {
+    const rows = await db.run((orm) =>
+      orm.execute<{ id: string }>(sql`
+        insert into ${slaAlerts} (type, data, created_at, published)
+        select 'violation.opened', '{}', now(), ${published} from generate_series(1, ${count}::int) returning id`),
+    );
+    return rows.map(({ id }) => Number(id));
+  };
+  const eventClients = async () =>
+    String(await redis.client('LIST'))
+      .split('\n')
+      .filter((line) => line.includes(' name=pool-hub-events '))
+      .map((line) => /^id=(\d+)/.exec(line)?.[1] as string);
+  const others = new Set(await eventClients());
+
+  const expected = await add(1_200, true);
+  const heard: number[] = [];
+  const query = `?after=${(expected[0] as number) - 1}`;
+  const socket = new WebSocket(`${hub.url.replace('http', 'ws')}/v1/events${query}`, {
+    headers: { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY },
+  });
+  h.cleanup(() => socket.terminate());
+  socket.on('message', (data) => heard.push((JSON.parse(String(data)) as Alert).id));
+  await once(socket, 'open');
+  expected.push(...(await add(3, false)));
+  const hearsAll = () => expected.every((id) => heard.includes(id));
+  await waitFor(hearsAll, { what: 'the past is heard' });
+  // What was read is announced only now.
+  expected.push(...(await add(2, false)));
+  await publishAlerts(world.deps, 100);
+  await waitFor(hearsAll, { what: 'the present is heard' });
+
+  // Told to nobody: as if Redis had been away when it was published.
+  expected.push(...(await add(1, true)));
+  const [ours] = (await eventClients()).filter((id) => !others.has(id));
+  await redis.client('KILL', 'ID', ours as string);
+  await waitFor(hearsAll, { what: 'the alert that was not passed on is heard' });
+  assert.deepEqual(heard, expected);
 });

@@ -1,4 +1,4 @@
-import { asc, gt, inArray, not } from 'drizzle-orm';
+import { asc, gt, inArray, max, not } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { eventsChannel } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
@@ -46,6 +46,12 @@ export async function readAlerts(orm: Orm, after: number, limit: number): Promis
     .orderBy(asc(slaAlerts.id))
     .limit(limit);
   return rows.map(alertOf);
+}
+
+/** The id of the newest alert, 0 before the first. */
+export async function newestAlertId(orm: Orm): Promise<number> {
+  const [row] = await orm.select({ id: max(slaAlerts.id) }).from(slaAlerts);
+  return row?.id ?? 0;
 }
 
 /** The form of an alert on the wire. */
