@@ -33,6 +33,8 @@ interface CoordinatorReport {
   readonly rows_scanned: number;
   /** Processor time of a completed job, ms: its own calls, and all that goes on beside it. */
   readonly cpu_ms_per_job: CpuUse;
+  /** How Postgres finds a pending job beside the finished ones: EXPLAIN ANALYZE, line by line. */
+  readonly queue_plan: readonly string[];
 }
 
 const POLL_SEC = 20;
@@ -87,17 +89,13 @@ export const coordinatorBenchmark: Benchmark<CoordinatorReport> = {
       failed_calls: tally.failedCalls,
       rows_scanned: scanned,
       cpu_ms_per_job: perJob(cpuBefore, cpu, completed),
+      queue_plan: service.queuePlan,
     };
   },
   failed: ({ lost, duplicated }) => lost > 0 || duplicated > 0,
-  table(report) {
-    return formatTable(
-      ['', ''],
-      Object.entries(report).map(([name, value]) => [
-        name,
-        typeof value === 'object' ? JSON.stringify(value) : value,
-      ]),
-    );
+  table({ queue_plan, cpu_ms_per_job, ...figures }) {
+    const cpu = Object.entries(cpu_ms_per_job).map(([who, ms]) => [`cpu_ms_per_job ${who}`, ms]);
+    return `${formatTable(['', ''], [...Object.entries(figures), ...cpu])}\n\n${queue_plan.join('\n')}`;
   },
 };
 

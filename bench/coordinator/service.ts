@@ -7,6 +7,7 @@ import { cpuMs, familyCpuMs, parentOf } from '../support/cpu.ts';
 import { whenStarted } from '../support/started.ts';
 import { benchDatabase } from '../support/stores.ts';
 import type { Undo } from '../support/undo.ts';
+import { planOfQueue } from './plan.ts';
 
 const FINISHED_BATCH = 100_000;
 
@@ -20,6 +21,8 @@ const UNLIMITED_PER_SEC = '1000000';
 export interface CoordinatorUnderLoad {
   readonly url: string;
   readonly sql: postgres.Sql;
+  /** As planOfQueue. */
+  readonly queuePlan: readonly string[];
   /** Processor time so far. */
   cpu(): Promise<CpuUse>;
 }
@@ -46,8 +49,10 @@ export async function startCoordinatorUnderLoad(
     progress(`${Math.min(finished, from + FINISHED_BATCH)} of ${finished} finished jobs`);
   }
   await sql`vacuum analyze coordinator.jobs`;
+  const queuePlan = await planOfQueue(sql);
+  await sql`vacuum coordinator.jobs`;
   const { url, pid } = await onFreePort((port) => start(dsn, port, undo));
-  return { url, sql, cpu: await cpuMeter(sql, pid) };
+  return { url, sql, queuePlan, cpu: await cpuMeter(sql, pid) };
 }
 
 async function cpuMeter(sql: postgres.Sql, coordinator: number): Promise<() => Promise<CpuUse>> {

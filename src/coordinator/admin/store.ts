@@ -29,7 +29,7 @@ export async function readStats(orm: Orm): Promise<StatsRow> {
   return row;
 }
 
-/** Jobs that are not over, by state; miners online; reports not sent. What a scrape asks for: all of it by partial indexes. */
+/** Jobs that are not over, by state; miners online; reports not sent. What a scrape asks for: all of it by indexes. */
 export async function readLive(
   orm: Orm,
 ): Promise<{ queued: number; running: number; online: number; reports: number }> {

@@ -56,7 +56,10 @@ export const jobs = coordinator.table(
     index('idx_jobs_client_state').on(table.clientId, table.state, table.jobId),
     index('idx_jobs_state').on(table.state, table.jobId),
     // What polls and sweeps look for, however many finished jobs there are.
-    index('idx_jobs_queued').on(table.requestedAt, table.jobId).where(sql`${table.state} = 'QUEUED'`),
+    // The first in words of its own: looking for `state = 'QUEUED'`, Postgres may take another index on states, read all that wait, and sort.
+    index('idx_jobs_queued')
+      .on(table.requestedAt, table.jobId)
+      .where(sql`${table.state} is not distinct from 'QUEUED'`),
     index('idx_jobs_due').on(table.expiresAt).where(sql`${table.state} in ('QUEUED', 'RUNNING')`),
     // A place of a miner is held by one job: polls at the same moment cannot overfill it.
     uniqueIndex('idx_jobs_slot').on(table.assignedMinerId, table.slot).where(sql`${table.state} = 'RUNNING'`),

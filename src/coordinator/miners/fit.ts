@@ -94,10 +94,12 @@ export function fits(needs: JobNeeds, offer: MinerOffer): boolean {
 }
 
 /**
- * Whether a row of `jobs` may be given out now to any miner that fits. The queue is to be walked in its order, which the planner
- * does not know: the sum hides `expires_at` from the index of the sweep, by which it would have to sort.
+ * Whether a row of `jobs` may be given out now to any miner that fits. Only the index of the queue (`idx_jobs_queued`) has the state in these words,
+ * and so the queue is walked in its order; whatever else finds queued jobs would have to read and sort them all.
  */
-export const IS_OPEN = sql.raw("state = 'QUEUED' and open_at <= now() and expires_at + interval '0' > now()");
+export const IS_OPEN = sql.raw(
+  "state is not distinct from 'QUEUED' and open_at <= now() and expires_at > now()",
+);
 
 /** An offer as the parameters of a statement; lists are JSON. */
 export interface OfferValues extends Record<string, unknown> {

@@ -1,0 +1,2 @@
+DROP INDEX "coordinator"."idx_jobs_queued";--> statement-breakpoint
+CREATE INDEX "idx_jobs_queued" ON "coordinator"."jobs" USING btree ("requested_at","job_id") WHERE "coordinator"."jobs"."state" is not distinct from 'QUEUED';
