@@ -6,6 +6,7 @@ import { serverMicros } from '../match/server-time.ts';
 import { DEFAULT_STRATEGY, newJobId, requestOf, type Shape, shapesOf } from '../match/shapes.ts';
 import type { Benchmark, Options } from '../support/benchmark.ts';
 import { loadFleet } from '../support/fleet-loader.ts';
+import { redisCpuMs } from '../support/redis-cpu.ts';
 import { type BenchRegistry, benchSettings, openRegistry } from '../support/registry.ts';
 import { ascending, median, quantile, round } from '../support/statistics.ts';
 import { benchRedis } from '../support/stores.ts';
@@ -15,12 +16,16 @@ import type { Undo } from '../support/undo.ts';
 const SIZES = [10_000, 30_000, 100_000, 300_000, 1_000_000];
 const SHARDS = [1, 4, 16];
 
+const US_PER_MS = 1000;
+
 export interface ScalePoint {
   readonly miners: number;
   readonly shards: number;
   /** Server time of one match, all its shards together: median of the kinds of requests. */
   readonly server_us: number;
-  /** The kind that takes longest. */
+  /** Processor time of the server for one match, with taking it in and answering: the same on a busy machine, nearly. Median of the kinds. */
+  readonly cpu_us: number;
+  /** The kind that takes longest, as server_us. */
   readonly worst_us: number;
   /** One match at a time over loopback, all kinds in turn. */
   readonly e2e_p50_ms: number;
@@ -79,11 +84,12 @@ export const scaleBenchmark: Benchmark<ScaleReport> = {
       p.shards,
       p.server_us,
       round(p.server_us / smallest, 2),
+      p.cpu_us,
       p.worst_us,
       p.e2e_p50_ms,
       p.e2e_p99_ms,
     ]);
-    const headings = ['MINERS', 'SHARDS', 'MATCH us', 'RATIO', 'WORST us', 'P50 ms', 'P99 ms'];
+    const headings = ['MINERS', 'SHARDS', 'MATCH us', 'RATIO', 'CPU us', 'WORST us', 'P50 ms', 'P99 ms'];
     const growth = exponent === null ? '' : `; in one shard a match costs as miners^${exponent}`;
     return `${formatTable(headings, rows)}\n\n${fleet} fleet; ratio to the smallest pool in one shard${growth}`;
   },
@@ -110,13 +116,16 @@ async function measureMatches(
   const { store } = await registry.matching();
   const [node] = masters(registry.redis) as [Redis];
   const means = shapes.map((): number[] => []);
+  const cpuMeans = shapes.map((): number[] => []);
   const latencies: number[] = [];
   // One round more than is counted: the first warms up.
   for (let n = 0; n <= rounds; n += 1) {
     for (const [at, shape] of shapes.entries()) {
       const find = () =>
         store.find(requestOf(shape, newJobId()), DEFAULT_STRATEGY.position, shape.query.top_k);
+      const cpuBefore = await redisCpuMs(node);
       const perCall = await serverMicros(node, () => Promise.all(Array.from({ length: calls }, find)));
+      const cpuMs = (await redisCpuMs(node)) - cpuBefore;
       for (let call = 0; call < calls; call += 1) {
         const startedMs = performance.now();
         await find();
@@ -125,12 +134,14 @@ async function measureMatches(
       if (n === 0) continue;
       // A match asks every shard.
       means[at]?.push(perCall * store.shards);
+      cpuMeans[at]?.push((cpuMs * US_PER_MS) / calls);
     }
   }
   const times = means.map(median);
   const sorted = ascending(latencies);
   return {
     server_us: round(median(times), 1),
+    cpu_us: round(median(cpuMeans.map(median)), 1),
     worst_us: round(Math.max(...times), 1),
     e2e_p50_ms: round(quantile(sorted, 0.5), 3),
     e2e_p99_ms: round(quantile(sorted, 0.99), 3),

@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis';
 import type { FleetKind } from '../../src/cli/fleet.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { masters } from '../../src/platform/redis.ts';
@@ -7,6 +8,7 @@ import { readPool } from '../match/pool.ts';
 import { type Shape, shapesOf } from '../match/shapes.ts';
 import type { Benchmark, Options } from '../support/benchmark.ts';
 import { cpuMs } from '../support/cpu.ts';
+import { redisCpuMs } from '../support/redis-cpu.ts';
 import { ascending, quantile, round } from '../support/statistics.ts';
 import { type HubState, settledState } from './hub-state.ts';
 import { roomFor } from './limits.ts';
@@ -171,10 +173,8 @@ async function measurePhase(hub: SocketHub, work: () => Promise<Latency>): Promi
 
 /** Processor time so far, ms. */
 async function cpuOf({ program, registry }: SocketHub, { cpuMs: clients }: Answer) {
-  const [node] = masters(registry.redis);
-  const info = (await node?.info('cpu')) ?? '';
-  const seconds = (field: string) => Number(new RegExp(`^${field}:([\\d.]+)`, 'm').exec(info)?.[1]);
-  const redis = (seconds('used_cpu_user') + seconds('used_cpu_sys')) * 1000;
+  const [node] = masters(registry.redis) as [Redis];
+  const redis = await redisCpuMs(node);
   return { hub: await cpuMs(program.pid), redis: Number.isNaN(redis) ? undefined : redis, clients };
 }
 

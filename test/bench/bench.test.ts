@@ -82,7 +82,8 @@ test('scale: every number of shards, and no fewer figures than points', async ()
     ],
   );
   for (const point of found.points) {
-    for (const key of ['server_us', 'worst_us', 'e2e_p50_ms', 'e2e_p99_ms']) assert.ok(point[key] > 0, key);
+    for (const key of ['server_us', 'cpu_us', 'worst_us', 'e2e_p50_ms', 'e2e_p99_ms'])
+      assert.ok(point[key] > 0, key);
   }
   assert.equal(found.exponent, null);
   await assertNothingLeft();

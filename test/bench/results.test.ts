@@ -16,6 +16,7 @@ const points: ScalePoint[] = [10_000, 100_000, 1_000_000].flatMap((miners) =>
     miners,
     shards,
     server_us: shards * 100 * (miners / 10_000) ** 0.5,
+    cpu_us: 1,
     worst_us: 1,
     e2e_p50_ms: 1,
     e2e_p99_ms: 2,
