@@ -67,7 +67,8 @@ local function step_lease(id, now)
 end
 
 local function step_overrides(now, limit)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'overrides', '-inf', now, 'LIMIT', 0, limit)) do
+  local due = redis.call('ZRANGEBYSCORE', P .. 'overrides', '-inf', now, 'LIMIT', 0, limit)
+  for _, id in ipairs(due) do
     local miner, pricing = load_miner(id), load_pricing(id)
     set_override(id, pricing, '', '')
     if miner then
@@ -76,17 +77,21 @@ local function step_overrides(now, limit)
       settle(miner, now)
     end
   end
+  return #due
 end
 
--- Takes at most `limit` due entries of each kind a step further. Returns counts by outcome.
+-- Takes at most `limit` due entries, of all kinds together, a step further: the limit bounds the call. No kind crowds out
+-- another. Returns how many, and counts of leases by outcome.
 local function step_due(now, limit)
-  local counts = { stepped = 0, degraded = 0, removed = 0, held = 0, orphan = 0 }
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, limit)) do
+  local share = math.ceil(limit * 2 / 5)
+  local stepped = expire_reservations(now, math.min(share, limit))
+  stepped = stepped + step_overrides(now, math.min(share, limit - stepped))
+  local counts = { stepped = stepped, degraded = 0, removed = 0, held = 0, orphan = 0 }
+  if stepped == limit then return counts end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', now, 'LIMIT', 0, limit - stepped)) do
     local outcome = step_lease(id, now)
     counts[outcome] = counts[outcome] + 1
     counts.stepped = counts.stepped + 1
   end
-  expire_reservations(now, limit)
-  step_overrides(now, limit)
   return counts
 end

@@ -30,10 +30,13 @@ local function end_reservation(id, now, outcome)
   return 'held'
 end
 
+-- Ends at most `limit` reservations whose time is over; returns how many.
 local function expire_reservations(now, limit)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'reservations', '-inf', now, 'LIMIT', 0, limit)) do
+  local due = redis.call('ZRANGEBYSCORE', P .. 'reservations', '-inf', now, 'LIMIT', 0, limit)
+  for _, id in ipairs(due) do
     if end_reservation(id, now, 'expired') ~= 'held' then redis.call('ZREM', P .. 'reservations', id) end
   end
+  return #due
 end
 
 -- Takes a place on a miner, if it is matchable (online or degraded) at this moment. Returns true when taken.

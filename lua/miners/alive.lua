@@ -4,7 +4,7 @@ no worker running.
 
 KEYS[1]   shard prefix
 ARGV[1]   clock  ms, or '' for Redis TIME
-ARGV[2]   limit  due entries of each kind to step
+ARGV[2]   limit  due entries to step, of all kinds together
 
 RETURNS {'ok'} | {'outage', silence (ms)}
 ]]

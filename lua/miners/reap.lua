@@ -2,7 +2,7 @@
 
 KEYS[1]   shard prefix
 ARGV[1]   clock  ms, or '' for Redis TIME
-ARGV[2]   limit  entries of each kind
+ARGV[2]   limit  entries, of all kinds together
 
 RETURNS {'ok', stepped, degraded, removed, held}
 ]]

@@ -117,7 +117,7 @@ async function reap(deps: TaskDeps, batch: number): Promise<{ removed: number; h
       deps.metrics.reaperHeldBack.inc(result.held);
       total.removed += result.removed;
       total.held += result.held;
-      if (result.stepped < batch) break;
+      if (result.stepped === 0) break;
     }
   });
   if (total.held > 0) deps.log.warn(total, 'self-preservation holds removals back');

@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
 import { availableParallelism, loadavg } from 'node:os';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
+import * as v from 'valibot';
 import { match } from '../../src/hub/matching/match.ts';
+import { MatchRequest } from '../../src/hub/matching/schema.ts';
 import { REAP_BATCH } from '../../src/hub/miners/store.ts';
 import { rebuildRegistry } from '../../src/hub/registry/rebuild.ts';
 import { verifyRegistry } from '../../src/hub/registry/verify.ts';
-import { CORRUPTIONS, corrupt } from '../support/corruptions.ts';
-import { FLEET_STYLES, fleetOf } from '../support/fleets.ts';
+import { readPage } from '../../src/hub/sla/store.ts';
+import { CORRUPTIONS } from '../support/corruptions.ts';
+import { FLEET_STYLES, fleetOf, POOLS } from '../support/fleets.ts';
 import { harness } from '../support/harness.ts';
 import { Player } from '../support/histories.ts';
 import { openWorld, resetWorld, type World, worldRedis } from '../support/registry-world.ts';
@@ -25,6 +28,7 @@ const LIMIT_MS = 5;
 /** The server measures by the clock on the wall: a call that was slow is done again, for it may only have been interrupted. */
 const TRIES = 6;
 const SLOWLOG_SIZE = 512;
+const STEP_MS = 20_000;
 
 /** With more work than cores every call takes so many times longer. */
 const contention = () => Math.max(1, (loadavg()[0] ?? 0) / availableParallelism());
@@ -62,47 +66,115 @@ async function meanUs(redis: Redis): Promise<number> {
   return Number(line?.[1]);
 }
 
+const WIDE = {
+  capabilities_any: POOLS.capabilities.slice(0, 16),
+  tags_any: POOLS.tags.slice(0, 16),
+  min_vram_gb: 0.5,
+  min_ram_gb: 0.5,
+};
+/** What is dear by design: nothing asked for, all that may be asked for at once, the longest lists, the most answers. */
+const WORST = [
+  { top_k: 100 },
+  { top_k: 100, requirements: { exclude_miners: Array.from({ length: 100 }, (_, n) => `m${n}`) } },
+  ...['balanced', 'cheapest', 'fastest', 'trusted'].map((strategy) => ({
+    top_k: 50,
+    requirements: WIDE,
+    hints: { strategy, max_price: '0.5', deadline_ms: 300 },
+  })),
+  { top_k: 50, requirements: { min_vram_gb: 24.5 }, hints: { max_price: '0.505', deadline_ms: 40 } },
+].map((request) => v.parse(MatchRequest, { job_id: 'job', ...request }));
+
+async function watchMatches(world: World, t: TestContext): Promise<void> {
+  const redis = world.redis as Redis;
+  const { matching } = world.matching();
+  await redis.config('RESETSTAT');
+  for (const request of [...fc.sample(matchRequests, { numRuns: 25, seed: 8 }), ...WORST]) {
+    await watched(redis, JSON.stringify(request), async () => {
+      await matching.find(request, 0, request.top_k);
+      await matching.explain(request, 0);
+    });
+  }
+  t.diagnostic(`matches: ${await meanUs(redis)} us a call`);
+  let jobs = 0;
+  await watched(redis, 'claims', () =>
+    match(world.matching(), {
+      job_id: `job-${jobs++}`,
+      requirements: {},
+      hints: {},
+      top_k: 20,
+      reserve: { count: 20, ttl_ms: 1000 },
+    }),
+  );
+}
+
+async function watchMiners(world: World, player: Player): Promise<void> {
+  const redis = world.redis as Redis;
+  let seed = 0;
+  await watched(redis, 'heartbeats in full batches, and updates', async () => {
+    const beats = Array.from({ length: 64 }, (_, who) => player.play({ do: 'beat', who, seed: seed++ }));
+    await Promise.all(beats);
+    for (let who = 0; who < 30; who++) await player.play({ do: 'update', who, seed: seed++ });
+  });
+  await watched(redis, 'pages and totals', async () => {
+    await world.miners.list({ state: 'online' }, undefined, 200);
+    await world.miners.stats();
+    await readPage(world.scripts, 0, 0, 100);
+  });
+}
+
+async function watchRepairs(world: World): Promise<void> {
+  const redis = world.redis as Redis;
+  await watched(redis, 'verify', () => verifyRegistry(world.registry));
+  await watched(redis, 'rebuild', async () => {
+    for (const [n, { damage }] of CORRUPTIONS.entries()) {
+      const hash = await redis.hgetall(world.registry.store.key(0, `miner:m${n}`));
+      await damage(world, { id: `m${n}`, shard: 0, hash }, (name) => world.registry.store.key(0, name));
+    }
+    await redis.slowlog('RESET');
+    await rebuildRegistry(world.registry);
+  });
+}
+
+/** The whole fleet falls silent: all leases lapse together, then all graces; the reaper takes them in the batches of its task. */
+async function watchSilence(world: World): Promise<void> {
+  const redis = world.redis as Redis;
+  const batch = () => world.miners.reap(0, REAP_BATCH);
+  world.nowMs += world.leaseMs + 1000;
+  await watched(redis, 'leases that lapse', batch);
+  while ((await batch()).stepped > 0);
+  world.nowMs += world.graceMs + 1000;
+  await watched(redis, 'removals that are held back', batch);
+  // Hubs are there all the time: it is no outage, and after three graces the fleet is taken for dead.
+  for (let passedMs = 0; passedMs < 4 * world.graceMs; passedMs += STEP_MS) {
+    world.nowMs += STEP_MS;
+    await world.miners.alive();
+    await batch();
+  }
+  await watched(redis, 'removals', batch);
+  while ((await world.miners.stats()).registered > 0) {
+    world.nowMs += STEP_MS;
+    await world.miners.alive();
+    while ((await batch()).removed > 0);
+  }
+  // Now the list of free slots is as long as it gets.
+  await watched(redis, 'slots', async () => {
+    const name = (key: string) => world.registry.store.key(0, key);
+    await redis.rpush(name('slots:free'), 1, 2, 3);
+    await redis.incrby(name('slots:next'), 3);
+    await redis.slowlog('RESET');
+    await rebuildRegistry(world.registry);
+  });
+  assert.deepEqual((await verifyRegistry(world.registry)).counts, {});
+}
+
 for (const style of STYLES) {
   test(`no call holds the server for long, a fleet of ${MINERS} (${style})`, async (t) => {
     const world = await resetWorld(openWorld(await connect(STYLES.indexOf(style))));
-    const redis = world.redis as Redis;
-    await redis.config('SET', 'slowlog-max-len', SLOWLOG_SIZE);
+    await (world.redis as Redis).config('SET', 'slowlog-max-len', SLOWLOG_SIZE);
     const player = await enterFleet(world, style);
-    await redis.config('RESETSTAT');
-
-    const { matching } = world.matching();
-    for (const request of fc.sample(matchRequests, { numRuns: 25, seed: 8 })) {
-      await watched(redis, JSON.stringify(request), async () => {
-        await matching.find(request, 0, request.top_k);
-        await matching.explain(request, 0);
-      });
-    }
-    t.diagnostic(`${style}: ${await meanUs(redis)} us a call`);
-    let jobs = 0;
-    await watched(redis, 'claims', () =>
-      match(world.matching(), {
-        job_id: `job-${jobs++}`,
-        requirements: {},
-        hints: {},
-        top_k: 20,
-        reserve: { count: 20, ttl_ms: 1000 },
-      }),
-    );
-    await watched(redis, 'heartbeats and updates', async () => {
-      for (let who = 0; who < 30; who++) await player.play({ do: 'beat', who, seed: jobs++ });
-      for (let who = 0; who < 30; who++) await player.play({ do: 'update', who, seed: jobs++ });
-    });
-    await watched(redis, 'verify', () => verifyRegistry(world.registry));
-    await watched(redis, 'rebuild', async () => {
-      for (const [n, corruption] of CORRUPTIONS.entries()) await corrupt(world, corruption, n);
-      await redis.slowlog('RESET');
-      await rebuildRegistry(world.registry);
-    });
-
-    // All leases lapse together, and then all graces: the reaper takes them in the batches of its task.
-    for (const ms of [world.leaseMs + 1000, world.graceMs + 1000]) {
-      world.nowMs += ms;
-      await watched(redis, 'a batch of the reaper', () => world.miners.reap(0, REAP_BATCH));
-    }
+    await watchMatches(world, t);
+    await watchMiners(world, player);
+    await watchRepairs(world);
+    await watchSilence(world);
   });
 }

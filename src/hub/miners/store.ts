@@ -21,6 +21,7 @@ import type {
 
 /** What one batch of the reaper did. */
 export interface ReapResult {
+  /** Due entries of all kinds; 0 when nothing is due. */
   stepped: number;
   degraded: number;
   removed: number;
@@ -35,10 +36,10 @@ const LIST_TERMS: Record<NonNullable<ListFilter['state']>, string> = {
   full: 'full',
 };
 
-/** Due entries of each kind that one call of the reaper takes: a removal costs tens of microseconds, and no call may hold Redis for 5 ms. */
+/** Due entries that one call of the reaper takes: a removal costs tens of microseconds, and no call may hold Redis for 5 ms. */
 export const REAP_BATCH = 25;
 
-/** Due entries that each beacon of a hub steps, of each kind. */
+/** Due entries that each beacon of a hub steps. */
 const BEACON_STEPS = 25;
 
 /** Heartbeats in one call of the script: it pays for its set-up once, and stays far below the 5 ms that no call may exceed. */
