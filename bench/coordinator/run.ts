@@ -1,14 +1,11 @@
-import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { forEachLimited } from '../../src/cli/bulk.ts';
 import { formatTable } from '../../src/cli/table.ts';
-import { fullJitterMs } from '../../src/sdk/backoff.ts';
-import { CoordinatorClient } from '../../src/sdk/coordinator-client.ts';
-import { HubError } from '../../src/sdk/errors.ts';
 import { waitFor } from '../../test/support/wait-for.ts';
 import { Latency } from '../hub/latency.ts';
 import type { Benchmark } from '../support/benchmark.ts';
 import { round } from '../support/statistics.ts';
+import { Caller } from './calls.ts';
 import { BENCH_KEYS, type CoordinatorUnderLoad, type CpuUse, startCoordinatorUnderLoad } from './service.ts';
 
 interface CoordinatorReport {
@@ -27,7 +24,7 @@ interface CoordinatorReport {
   readonly lost: number;
   /** Times a job was given to a miner beside its first. */
   readonly duplicated: number;
-  /** Polls and deliveries that were not answered well; the miner polls again. */
+  /** Calls that were not answered well; each was repeated. */
   readonly failed_calls: number;
   /** Rows of the job table that were read by scanning it, while the load was on. */
   readonly rows_scanned: number;
@@ -41,7 +38,12 @@ const POLL_SEC = 20;
 const REGISTER_AT_A_TIME = 16;
 const CALL_TIMEOUT_MS = 30_000;
 const END_TIMEOUT_MS = 60_000;
-const RETRY = { baseMs: 250, capMs: 250 };
+
+/** The answer of a poll that has a job. */
+interface GivenJob {
+  readonly job_id: string;
+  readonly payload: { readonly n: number };
+}
 
 /** What has happened so far. */
 class Tally {
@@ -50,31 +52,29 @@ class Tally {
   readonly sentMs: number[] = [];
   readonly given = new Set<string>();
   duplicated = 0;
-  completed = 0;
-  failedCalls = 0;
+  delivered = 0;
 }
 
 /** Miners that poll while jobs are submitted at a steady rate. */
 export const coordinatorBenchmark: Benchmark<CoordinatorReport> = {
   async run({ miners, rate, finished, seconds }, undo, progress) {
     const service = await startCoordinatorUnderLoad(finished, undo, progress);
-    const ending = new AbortController();
-    setMaxListeners(miners + 1, ending.signal); // Every poll listens.
+    const calls = new Caller(service.url, CALL_TIMEOUT_MS);
+    undo.push(() => calls.close());
     const tally = new Tally();
-    const polls = await startMiners(service, miners, tally, ending.signal);
-    undo.push(() => ending.abort());
+    const polls = await startMiners(calls, miners, tally);
     await waitFor(() => pollsHeld(service, miners), { timeoutMs: END_TIMEOUT_MS, what: 'all miners poll' });
     progress(`${miners} miners poll; ${rate} jobs a second for ${seconds} s`);
     const scannedBefore = await rowsScanned(service);
     const cpuBefore = await service.cpu();
     const startedMs = performance.now();
-    const submitted = await submitJobs(service, rate, seconds, tally);
-    await waitFor(() => tally.completed >= submitted, { timeoutMs: END_TIMEOUT_MS }).catch(() => {}); // What is missing is counted below.
+    const submitted = await submitJobs(calls, rate, seconds, tally);
+    await waitFor(() => tally.delivered >= submitted, { timeoutMs: END_TIMEOUT_MS }).catch(() => {}); // What is missing is counted below.
     const tookSec = (performance.now() - startedMs) / 1000;
     const cpu = await service.cpu();
     const scanned = (await rowsScanned(service)) - scannedBefore;
     const completed = await completedJobs(service);
-    ending.abort();
+    calls.close();
     await Promise.allSettled(polls);
     return {
       miners,
@@ -86,7 +86,7 @@ export const coordinatorBenchmark: Benchmark<CoordinatorReport> = {
       wakeup_p99_ms: round(tally.wakeup.percentileMs(99), 1),
       lost: submitted - completed,
       duplicated: tally.duplicated,
-      failed_calls: tally.failedCalls,
+      failed_calls: calls.failed,
       rows_scanned: scanned,
       cpu_ms_per_job: perJob(cpuBefore, cpu, completed),
       queue_plan: service.queuePlan,
@@ -109,59 +109,35 @@ function perJob(before: CpuUse, after: CpuUse, completed: number): CpuUse {
   };
 }
 
-async function startMiners(
-  { url }: CoordinatorUnderLoad,
-  count: number,
-  tally: Tally,
-  signal: AbortSignal,
-): Promise<Promise<void>[]> {
+/** Miners that poll and deliver until the caller is closed. */
+async function startMiners(calls: Caller, count: number, tally: Tally): Promise<Promise<void>[]> {
   const polls: Promise<void>[] = [];
   await forEachLimited(Array.from({ length: count }).keys(), REGISTER_AT_A_TIME, undefined, async (index) => {
-    const options = { urls: [url], apiKey: BENCH_KEYS.miner, timeoutMs: CALL_TIMEOUT_MS };
-    const client = new CoordinatorClient({ ...options, minerId: `bench-${index}` });
-    const session = await client.registerMiner({ capabilities: {} });
-    polls.push(work(client, session, tally, signal));
+    const headers = { 'X-Api-Key': BENCH_KEYS.miner, 'X-Miner-ID': `bench-${index}` };
+    const registered = await calls.post('/v1/miners/register', headers, { capabilities: {} });
+    if (registered === undefined) throw new Error('a miner could not register');
+    const { session_token } = JSON.parse(registered) as { session_token: string };
+    polls.push(work(calls, { ...headers, 'X-Session-Token': session_token }, tally));
   });
   return polls;
 }
 
-/** Polls and delivers until the signal. */
-async function work(
-  client: CoordinatorClient,
-  session: string,
-  tally: Tally,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      const job = await client.poll(session, POLL_SEC, { signal });
-      if (job === undefined) continue;
-      tally.wakeup.record(performance.now() - (tally.sentMs[job.payload.n as number] as number));
-      if (tally.given.has(job.job_id)) tally.duplicated += 1;
-      tally.given.add(job.job_id);
-      await client.deliver(job.job_id, { result: { n: job.payload.n } });
-      tally.completed += 1;
-    } catch (error) {
-      if (signal.aborted) return;
-      if (!(error instanceof HubError)) throw error;
-      tally.failedCalls += 1;
-      await sleep(fullJitterMs(0, RETRY));
-    }
+async function work(calls: Caller, headers: Record<string, string>, tally: Tally): Promise<void> {
+  const poll = { max_wait_seconds: POLL_SEC };
+  while (!calls.isClosed) {
+    const given = await calls.post('/v1/miners/poll', headers, poll, POLL_SEC * 1000);
+    if (!given) continue; // None in time.
+    const { job_id: jobId, payload } = JSON.parse(given) as GivenJob;
+    tally.wakeup.record(performance.now() - (tally.sentMs[payload.n] as number));
+    if (tally.given.has(jobId)) tally.duplicated += 1;
+    tally.given.add(jobId);
+    await calls.post(`/v1/miners/${jobId}/result`, headers, { result: { n: payload.n } });
+    tally.delivered += 1;
   }
 }
 
 /** Sends jobs at their moments, however long the answers take. @returns how many */
-async function submitJobs(
-  { url }: CoordinatorUnderLoad,
-  rate: number,
-  seconds: number,
-  tally: Tally,
-): Promise<number> {
-  const client = new CoordinatorClient({
-    urls: [url],
-    apiKey: BENCH_KEYS.client,
-    timeoutMs: CALL_TIMEOUT_MS,
-  });
+async function submitJobs(calls: Caller, rate: number, seconds: number, tally: Tally): Promise<number> {
   const total = rate * seconds;
   const startedMs = performance.now();
   const answers: Promise<unknown>[] = [];
@@ -169,12 +145,8 @@ async function submitJobs(
     const waitMs = startedMs + (n * 1000) / rate - performance.now();
     if (waitMs > 0) await sleep(waitMs);
     tally.sentMs[n] = performance.now();
-    answers.push(
-      client.submit({ payload: { n } }).catch((error: unknown) => {
-        if (!(error instanceof HubError)) throw error;
-        tally.failedCalls += 1; // The SDK has repeated it for as long as it does: this job is lost.
-      }),
-    );
+    const headers = { 'X-Api-Key': BENCH_KEYS.client, 'Idempotency-Key': `bench-${n}` };
+    answers.push(calls.post('/v1/jobs', headers, { payload: { n } }));
   }
   await Promise.all(answers);
   return total;

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import postgres from 'postgres';
 import { onFreePort } from '../../src/embedded/ports.ts';
@@ -84,6 +85,7 @@ async function start(dsn: string, port: number, undo: Undo): Promise<{ url: stri
         PATH: process.env.PATH,
         HOME: process.env.HOME,
         DB_DSN: dsn,
+        DB_POOL_MAX: String(2 * availableParallelism()),
         COORDINATOR_PORT: String(port),
         CLIENT_API_KEYS: BENCH_KEYS.client,
         MINER_API_KEYS: BENCH_KEYS.miner,
