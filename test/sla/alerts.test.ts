@@ -1,17 +1,22 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { eq, sql } from 'drizzle-orm';
 import { WebSocket } from 'ws';
 import { startHub } from '../../src/bin/hub.ts';
+import { outputOf } from '../../src/embedded/programs.ts';
 import { deliverDue, signatureOf } from '../../src/hub/sla/deliveries.ts';
 import { type Alert, publishAlerts } from '../../src/hub/sla/publish.ts';
 import { slaAlerts, slaDeliveries } from '../../src/hub/sla/tables.ts';
 import { replaceWebhooks } from '../../src/hub/sla/webhooks.ts';
 import { createLogger } from '../../src/platform/logger.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
 import { harness, TEST_SECRETS } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { openWorld, type World } from './world.ts';
@@ -82,6 +87,64 @@ test('webhooks are signed, retried until they are taken, and sent once after tha
   }
   await replaceWebhooks(db, []);
 });
+
+test('the receiver of the docs takes what is genuine, once, and refuses the rest', async () => {
+  const world = await openWorld(h);
+  const { db } = world.deps;
+  const env = { WEBHOOK_SECRET: SECRET, PORT: '0' };
+  const program = await h.startProcess('docs/examples/webhook-receiver.ts', {
+    env,
+    ready: /listening on (\d+)/,
+  });
+  const url = `http://127.0.0.1:${program.ready[1]}/`;
+  await replaceWebhooks(db, [{ url, secret: SECRET }]);
+  await violate(world);
+  const { failed, sent } = await deliverDue(world.deps, 100);
+  assert.ok(failed === 0 && sent > 0);
+  await replaceWebhooks(db, []);
+
+  const body = JSON.stringify({
+    id: 9_001,
+    type: 'violation.opened',
+    data: { miner_id: 'm', severity: 'low' },
+  });
+  const nowSec = Math.floor(Date.now() / 1000);
+  const post = async (signature: string, text = body) =>
+    (await fetch(url, { method: 'POST', body: text, headers: { 'X-Poolhub-Signature': signature } })).status;
+  const signature = signatureOf(SECRET, body, nowSec);
+  assert.deepEqual([await post(signature), await post(signature)], [204, 204]);
+  for (const wrong of [
+    '',
+    't=,v1=',
+    signatureOf('another secret', body, nowSec),
+    signatureOf(SECRET, body, nowSec - 301),
+  ])
+    assert.equal(await post(wrong), 401, wrong);
+  assert.equal(await post(signature, `${body} `), 401);
+  await waitFor(() => program.output().includes('9001 violation.opened m low'), {
+    what: 'the alert is printed',
+  });
+  assert.equal(program.output().match(/^9001 /gm)?.length, 1);
+  assert.match(program.output(), /^\d+ violation\.opened \S+ critical$/m);
+
+  await shellVerdict(body, signature, 'genuine\n');
+  await shellVerdict(`${body} `, signature, '');
+});
+
+/** Runs the check that the docs give for a shell, where there is an openssl. */
+async function shellVerdict(body: string, signature: string, expected: string): Promise<void> {
+  const text = await readFile(join(packageRoot, 'docs/ALERTS.md'), 'utf8');
+  const [, script = ''] = /^```sh\n(t=[\s\S]*?)^```$/m.exec(text) ?? [];
+  assert.ok(script.includes('openssl dgst'));
+  const folder = await mkdtemp(join(tmpdir(), 'poolhub-alerts-'));
+  h.cleanup(() => rm(folder, { recursive: true }));
+  await writeFile(join(folder, 'body.json'), body);
+  const hasOpenssl = 'command -v openssl >/dev/null || { printf skipped; exit 0; }';
+  const output = await outputOf('/bin/sh', ['-c', `${hasOpenssl}\ncd '${folder}'\n${script}true`], {
+    env: { PATH: process.env.PATH, SECRET, SIGNATURE: signature },
+  });
+  if (output !== 'skipped') assert.equal(output, expected);
+}
 
 test('a receiver that is gone does not hold up the rest, and is given up in the end', async () => {
   const world = await openWorld(h);

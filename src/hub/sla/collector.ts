@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { and, asc, eq, gt, gte, lt, type SQL, sql } from 'drizzle-orm';
 import type { Config } from '../../platform/config.ts';
 import type { Database, Orm } from '../../platform/db.ts';
@@ -29,6 +30,13 @@ export interface CollectionResult {
 
 /** Miners read by one script call: it must not hold up the matches beside it. */
 const PAGE = 100;
+
+/**
+ * Pages begin at least so far apart, for matches have the use of the same processors; but in this share of the interval alone,
+ * past which a collection of a very large pool takes what it can get.
+ */
+const PAGE_EVERY_MS = 25;
+const PACED_SHARE = 0.1;
 
 /** Miners of one Postgres statement that are not in the registry. */
 const DEPARTED_BATCH = 500;
@@ -82,7 +90,9 @@ async function openCollection(db: Database, slot: Date, startedAt: Date): Promis
 /** Page by page. Whoever does a page that another has counted goes on where that one is. */
 async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }: Collection): Promise<void> {
   let at: Position = { nextShard, nextSlot };
+  const pacedUntilMs = performance.now() + deps.config.sla_collection_interval_seconds * 1000 * PACED_SHARE;
   while (at.nextShard < deps.config.redis_shards) {
+    const beganMs = performance.now();
     const page = await readPage(deps.scripts, at.nextShard, at.nextSlot, PAGE);
     const changes = await measure(deps, page.readings, { ...page, windowSec: deps.config.sla_window_sec });
     const online = page.readings.filter((reading) => reading.online);
@@ -98,6 +108,9 @@ async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }:
         placesUsed: sum('taken'),
       },
     });
+    const endMs = performance.now();
+    const isPaced = endMs < pacedUntilMs && at.nextShard < deps.config.redis_shards;
+    if (isPaced) await sleep(Math.max(0, PAGE_EVERY_MS - (endMs - beganMs)));
   }
 }
 
