@@ -19,6 +19,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'registry rebuild': async () => (await import('./commands/registry.ts')).registryRebuild,
   'registry show': async () => (await import('./commands/registry.ts')).registryShow,
   'shards plan': async () => (await import('./commands/shards.ts')).shardsPlan,
+  'job run': async () => (await import('./commands/job.ts')).jobRun,
+  'job watch': async () => (await import('./commands/job.ts')).jobWatch,
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
   'billing sync': async () => (await import('./commands/billing.ts')).billingSync,
   'billing usage': async () => (await import('./commands/billing.ts')).billingUsage,

@@ -3,6 +3,7 @@ import { HubError } from '../../sdk/errors.ts';
 import type { SessionEnd } from '../../sdk/miner-session.ts';
 import type { RegisterRequest } from '../../sdk/types.ts';
 import { defineCommand, type Terminal } from '../command.ts';
+import { COORDINATOR_OPTIONS } from '../coordinator-access.ts';
 import { CommandError, UsageError } from '../errors.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
 import type { JobWorker } from '../job-runner/job-worker.ts';
@@ -28,12 +29,7 @@ const OPTIONS = {
   capability: { type: 'string', multiple: true, value: 'text', help: 'a model or task it can do' },
   transport: { type: 'string', value: 'kind', default: 'ws', help: 'ws or http' },
   work: { type: 'boolean', help: 'also take jobs from the coordinator and do them' },
-  'coordinator-url': {
-    type: 'string',
-    multiple: true,
-    value: 'url',
-    help: 'base URL of the coordinator (COORDINATOR_URL, else http://127.0.0.1:8011)',
-  },
+  ...COORDINATOR_OPTIONS,
   'drain-sec': { type: 'string', value: 'sec', default: '30', help: 'how long running jobs are waited for' },
   json: { type: 'boolean', help: 'print events as JSON, one per line' },
 } as const;

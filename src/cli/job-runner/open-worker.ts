@@ -3,11 +3,10 @@ import { CoordinatorClient } from '../../sdk/coordinator-client.ts';
 import type { MinerRegistration } from '../../sdk/coordinator-types.ts';
 import type { RegisterRequest } from '../../sdk/types.ts';
 import type { Terminal } from '../command.ts';
-import { UsageError } from '../errors.ts';
+import { coordinatorUrls } from '../coordinator-access.ts';
 import type { ReferenceMiner } from '../reference-miner.ts';
 import { JobWorker, type JobWorkerOptions } from './job-worker.ts';
 
-const DEFAULT_URL = 'http://127.0.0.1:8011';
 const MB_PER_GB = 1024;
 
 /** The coordinator's side of a reference miner. @throws UsageError for something that is no URL */
@@ -15,14 +14,11 @@ export function openWorker(
   reference: ReferenceMiner,
   profile: RegisterRequest,
   givenUrls: readonly string[],
-  { env }: Terminal,
+  terminal: Terminal,
   say: JobWorkerOptions['say'],
 ): JobWorker {
-  const urls = givenUrls.length > 0 ? givenUrls : [env.COORDINATOR_URL || DEFAULT_URL];
-  if (!urls.every((url) => /^https?:\/\//.test(url) && URL.canParse(url))) {
-    throw new UsageError(`--coordinator-url must be like ${DEFAULT_URL}`);
-  }
-  const apiKey = env.COORDINATOR_MINER_KEY || profile.api_key;
+  const urls = coordinatorUrls(givenUrls, terminal);
+  const apiKey = terminal.env.COORDINATOR_MINER_KEY || profile.api_key;
   return new JobWorker({
     client: new CoordinatorClient({ urls, apiKey, minerId: profile.miner_id }),
     registration: registrationOf(profile),
