@@ -52,6 +52,8 @@ interface SocketsReport {
   readonly beat_delay: Spread;
   readonly beat_late: Spread;
   readonly matches_per_s: number;
+  /** Matches without an answer within 10 s, in both phases. */
+  readonly failed_matches: number;
   /** While all beat, and while the same sockets are silent. */
   readonly match_beating: Spread;
   readonly match_silent: Spread;
@@ -105,19 +107,22 @@ export const socketsBenchmark: Benchmark<SocketsReport> = {
       beat_delay: spreadOf(beating.beats.delaysUs),
       beat_late: spreadOf(beating.beats.lateUs),
       matches_per_s: options.rate,
+      failed_matches: beating.failedMatches + silent.failedMatches,
       match_beating: spreadOfLatency(beating.matches),
       match_silent: spreadOfLatency(silent.matches),
       load_beating: beating.load,
       load_silent: silent.load,
     };
   },
-  failed: ({ refused, lost, failed_beats }) => refused + lost + failed_beats > 0,
+  failed: ({ refused, lost, failed_beats, failed_matches }) =>
+    refused + lost + failed_beats + failed_matches > 0,
   table,
 };
 
 interface Phase {
   readonly seconds: number;
   readonly matches: Latency;
+  readonly failedMatches: number;
   readonly beats: Answer;
   readonly load: Load;
 }
@@ -133,27 +138,35 @@ async function measurePhases(
   const client = new HubClient({
     urls: [hub.url],
     timeoutMs: MATCH_TIMEOUT_MS,
+    maxAttempts: 1,
     coordinatorSecret: hub.coordinatorSecret,
   });
-  const matchFor = (phaseSec: number) => matchSteadily(client, shapes, rate, phaseSec);
-  await matchFor(Math.min(WARM_UP_SEC, seconds));
+  const matchFor = (phaseSec: number, onFailed: () => void) =>
+    matchSteadily(client, shapes, rate, phaseSec, onFailed);
+  await matchFor(Math.min(WARM_UP_SEC, seconds), () => {});
   const settled = await settledState(hub.program);
   progress(`all beat for ${seconds} s, ${rate} matches a second meanwhile`);
-  const beating = await measurePhase(hub, () => matchFor(seconds));
+  const beating = await measurePhase(hub, (onFailed) => matchFor(seconds, onFailed));
   const after = await settledState(hub.program);
   await generator.silence();
   // Who beat last right before the silence has a lease yet, less an interval: two thirds of it.
   const silentSec = Math.min(seconds, lease / 2);
   progress(`nobody beats for ${silentSec} s, the matches go on`);
-  const silent = await measurePhase(hub, () => matchFor(silentSec));
+  const silent = await measurePhase(hub, (onFailed) => matchFor(silentSec, onFailed));
   return { beating, silent, settled: { ...settled, rss_before: after.rss_before }, last: silent.beats };
 }
 
-async function measurePhase(hub: SocketHub, work: () => Promise<Latency>): Promise<Phase> {
+async function measurePhase(
+  hub: SocketHub,
+  work: (onFailed: () => void) => Promise<Latency>,
+): Promise<Phase> {
   const { generator } = hub;
   const before = await cpuOf(hub, await generator.measure());
   const startedMs = performance.now();
-  const matches = await work();
+  let failedMatches = 0;
+  const matches = await work(() => {
+    failedMatches += 1;
+  });
   const beats = await generator.report();
   const seconds = (performance.now() - startedMs) / 1000;
   const after = await cpuOf(hub, beats);
@@ -162,6 +175,7 @@ async function measurePhase(hub: SocketHub, work: () => Promise<Latency>): Promi
   return {
     seconds,
     matches,
+    failedMatches,
     beats,
     load: {
       hub_pct: percent(before.hub, after.hub),
@@ -198,6 +212,7 @@ function spreadOf(timesUs: readonly number[]): Spread {
 }
 
 function spreadOfLatency(latency: Latency): Spread {
+  if (latency.count === 0) return { p50_ms: null, p99_ms: null };
   return { p50_ms: round(latency.percentileMs(50), 2), p99_ms: round(latency.percentileMs(99), 2) };
 }
 
@@ -230,6 +245,6 @@ function table(report: SocketsReport): string {
     `${report.miners} sockets on one hub${fewer}, leases of ${report.lease_sec} s, ${report.matches_per_s} matches a second`,
     `resident memory ${hub_rss_mb.before} MiB before, ${hub_rss_mb.beating} while all beat, ${hub_rss_mb.settled} after collecting garbage:`,
     `  ${report.rss_bytes_per_socket} bytes a socket, of them ${report.heap_bytes_per_socket} in the heap`,
-    `connected in ${report.connect_sec} s; refused ${report.refused}, lost ${report.lost}, heartbeats failed ${report.failed_beats}`,
+    `connected in ${report.connect_sec} s; refused ${report.refused}, lost ${report.lost}, failed ${report.failed_beats} heartbeats and ${report.failed_matches} matches`,
   ].join('\n');
 }

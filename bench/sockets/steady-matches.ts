@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HubError } from '../../src/sdk/errors.ts';
 import type { HubClient } from '../../src/sdk/hub-client.ts';
 import { Latency } from '../hub/latency.ts';
 import { newJobId, requestOf, type Shape } from '../match/shapes.ts';
@@ -7,14 +8,16 @@ import { newJobId, requestOf, type Shape } from '../match/shapes.ts';
  * Matches of all kinds in turn, each sent at its moment, however long the answers take.
  * @param perSec matches a second
  * @param until how many seconds, or what says that it is over
- * @returns how long each took over HTTP, from sending to the answer
- * @throws HubError when one is not answered
+ * @param onFailed takes what a match failed with
+ * @returns how long each that was answered took over HTTP, from sending to the answer
+ * @throws HubError when one is not answered, unless `onFailed` takes it
  */
 export async function matchSteadily(
   client: HubClient,
   shapes: readonly Shape[],
   perSec: number,
   until: number | (() => boolean),
+  onFailed?: (error: HubError) => void,
 ): Promise<Latency> {
   const latency = new Latency();
   const answers: Promise<void>[] = [];
@@ -23,7 +26,8 @@ export async function matchSteadily(
   for (let n = 0; n === 0 || !isOver(n); n += 1) {
     const waitMs = startedMs + (n * 1000) / perSec - performance.now();
     if (waitMs > 0) await sleep(waitMs);
-    answers.push(match(client, shapes[n % shapes.length] as Shape, latency));
+    const answer = match(client, shapes[n % shapes.length] as Shape, latency);
+    answers.push(onFailed === undefined ? answer : answer.catch((error) => taken(error, onFailed)));
   }
   await Promise.all(answers);
   return latency;
@@ -33,4 +37,9 @@ async function match(client: HubClient, shape: Shape, latency: Latency): Promise
   const sentMs = performance.now();
   await client.match(requestOf(shape, newJobId()));
   latency.record(performance.now() - sentMs);
+}
+
+function taken(error: unknown, onFailed: (error: HubError) => void): void {
+  if (!(error instanceof HubError)) throw error;
+  onFailed(error);
 }
