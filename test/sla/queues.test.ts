@@ -17,12 +17,15 @@ test('the board is for administrators, and needs nothing from elsewhere', async 
   assert.match(refused.headers.get('WWW-Authenticate') ?? '', /^Basic/);
   assert.equal((await app.call('GET', '/admin/queues', { headers: COORDINATOR })).status, 403);
   assert.equal((await app.call('GET', '/admin/queues/api/queues')).status, 401);
+  assert.equal((await app.call('GET', '/admin/queues/')).headers.get('Location'), '/admin/queues');
 
   const basic = `Basic ${Buffer.from(`admin:${ADMIN['X-Admin-Key']}`).toString('base64')}`;
   for (const headers of [ADMIN, { Authorization: basic }]) {
     const page = await app.call('GET', '/admin/queues', { headers });
     assert.equal(page.status, 200);
     assert.doesNotMatch(page.text, /(src|href)="https?:/);
+    const words = await app.call('GET', '/admin/queues/static/locales/en-US/messages.json', { headers });
+    assert.equal(typeof words.json.MENU.QUEUES, 'string');
     const assets = [...page.text.matchAll(/(?:src|href)="(static\/[^"]+\.(?:js|css))"/g)].map(
       (match) => match[1],
     );
@@ -30,6 +33,7 @@ test('the board is for administrators, and needs nothing from elsewhere', async 
     for (const asset of assets) {
       const answer = await app.call('GET', `/admin/queues/${asset}`, { headers });
       assert.equal(answer.status, 200, asset);
+      assert.match(answer.headers.get('Content-Security-Policy') ?? '', /script-src 'self'/);
       assert.doesNotMatch(answer.text, /@import url\(["']?https?:/);
     }
   }

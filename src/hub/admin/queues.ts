@@ -25,12 +25,17 @@ export function queueRoutes(app: Hono<AppEnv>, deps: HubDeps, { limit }: Guards,
     board ??= createBoard(queues());
     return board;
   };
+  app.get(`${PATH}/`, (c) => c.redirect(PATH, 308));
   for (const path of [PATH, `${PATH}/*`]) {
     app.all(path, guard, limit('default'), async (c) => {
       const inner = await open().fetch(c.req.raw);
-      if (!inner.headers.get('Content-Type')?.includes('text/html')) return new Response(inner.body, inner);
-      const page = (await inner.text()).replace(FOREIGN, '');
-      return c.html(page, 200, { 'Content-Security-Policy': POLICY });
+      const isPage = inner.headers.get('Content-Type')?.includes('text/html') === true;
+      const answer = isPage
+        ? c.html((await inner.text()).replace(FOREIGN, ''))
+        : new Response(inner.body, inner);
+      // On scripts too: the board loads one as a worker, which goes by its own policy and not by that of the page.
+      answer.headers.set('Content-Security-Policy', POLICY);
+      return answer;
     });
   }
 }
