@@ -15,6 +15,8 @@ export interface Case {
   readonly key: string;
   readonly fate: Fate;
   jobId: string;
+  /** The miner was sent the job. */
+  hasJob: boolean;
 }
 
 export interface Step {
@@ -41,11 +43,12 @@ export const submit = async (c: Case) => {
   c.jobId = answer.json.job_id;
 };
 
-export const poll = (c: Case, waitSec = 20) =>
-  c.world.call('POST', '/v1/miners/poll', {
-    headers: asMiner(c.key),
-    body: { max_wait_seconds: waitSec },
-  });
+export const poll = async (c: Case, waitSec = 20) => {
+  const body = { max_wait_seconds: waitSec };
+  const answer = await c.world.call('POST', '/v1/miners/poll', { headers: asMiner(c.key), body });
+  c.hasJob = answer.status === 200;
+  return answer;
+};
 
 export const deliver = (c: Case) =>
   c.world.call('POST', `/v1/miners/${c.jobId}/result`, {
@@ -90,13 +93,13 @@ export const completed = async (c: Case) => {
   assert.equal((await deliver(c)).status, 200);
 };
 
-/** What the miner does until the job is over: delivers what it may have, else polls. */
+/** What the miner does until the job is over: delivers what it has, else polls. */
 export async function workUntilOver(c: Case): Promise<void> {
   await waitFor(
     async () => {
       if (!['QUEUED', 'RUNNING'].includes(await stateOf(c))) return true;
-      const { status } = await deliver(c);
-      if (status === 404) await poll(c, 0.5);
+      if (!c.hasJob) await poll(c, 0.5);
+      else c.hasJob = (await deliver(c)).status !== 404;
       return false;
     },
     { timeoutMs: 30_000, what: `${c.key} is over` },

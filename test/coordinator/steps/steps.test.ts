@@ -24,7 +24,7 @@ interface Stopped {
 async function stopAll(fate: Fate): Promise<Stopped[]> {
   const stopped = STEPS.filter(({ only }) => only === undefined || only === fate).map((step) => ({
     step,
-    c: { world, fate, key: `${step.name.replaceAll(' ', '_')}.${fate}`, jobId: '' },
+    c: { world, fate, key: `${step.name.replaceAll(' ', '_')}.${fate}`, jobId: '', hasJob: false },
   }));
   await Promise.all(stopped.map(({ step, c }) => step.ready(c)));
   const waits = await Promise.all(stopped.map((one) => arm(one)));
