@@ -144,16 +144,15 @@ async function measurePhases(
   const matchFor = (phaseSec: number, onFailed: () => void) =>
     matchSteadily(client, shapes, rate, phaseSec, onFailed);
   await matchFor(Math.min(WARM_UP_SEC, seconds), () => {});
-  const settled = await settledState(hub.program);
   progress(`all beat for ${seconds} s, ${rate} matches a second meanwhile`);
   const beating = await measurePhase(hub, (onFailed) => matchFor(seconds, onFailed));
-  const after = await settledState(hub.program);
+  const settled = await settledState(hub.program);
   await generator.silence();
   // Who beat last right before the silence has a lease yet, less an interval: two thirds of it.
   const silentSec = Math.min(seconds, lease / 2);
   progress(`nobody beats for ${silentSec} s, the matches go on`);
   const silent = await measurePhase(hub, (onFailed) => matchFor(silentSec, onFailed));
-  return { beating, silent, settled: { ...settled, rss_before: after.rss_before }, last: silent.beats };
+  return { beating, silent, settled, last: silent.beats };
 }
 
 async function measurePhase(
