@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scriptKeys } from './keys.ts';
 import { packageRoot } from './paths.ts';
-import { masters, type RedisClient, shareWrites } from './redis.ts';
+import { masters, type RedisClient } from './redis.ts';
 
 /** A Lua value that a constant may have; tables are arrays or string-keyed. */
 export type LuaConstant =
@@ -103,7 +103,6 @@ export class Scripts {
     const started = performance.now();
     let failed = true;
     try {
-      shareWrites(this.#redis);
       const reply = await this.#evalsha(sha, source, [...keys, clock, ...args]);
       failed = false;
       return reply as ScriptReply;

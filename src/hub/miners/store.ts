@@ -1,5 +1,5 @@
 import { controlChannel, keys, shardOf, shardPrefix } from '../../platform/keys.ts';
-import type { RedisClient } from '../../platform/redis.ts';
+import { type RedisClient, shareWrites } from '../../platform/redis.ts';
 import { callToken, type ScriptReply, type Scripts } from '../../platform/scripts.ts';
 import { Gatherer } from './gatherer.ts';
 import { profileDigest, profileFields } from './profile.ts';
@@ -256,6 +256,7 @@ export class MinerStore {
   }
 
   async #sendBeats(shard: number, beats: readonly BeatArguments[]): Promise<(ScriptReply | Error)[]> {
+    shareWrites(this.#redis);
     const [, ...answers] = await this.#scripts.run('miners/heartbeat', shard, [...beats.flat()]);
     return answers as (ScriptReply | Error)[];
   }
