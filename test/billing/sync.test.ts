@@ -4,6 +4,7 @@ import { sql } from 'drizzle-orm';
 import { createBillingCoordinator } from '../../src/hub/billing/coordinator.ts';
 import { release, sendDue } from '../../src/hub/billing/sync.ts';
 import { usagePause, usageRecords } from '../../src/hub/billing/tables.ts';
+import { billingTasks } from '../../src/hub/billing/tasks.ts';
 import { openHub } from '../durable/fleet.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -185,4 +186,29 @@ test('an answer that comes after the claim has lapsed still counts, a late failu
   assert.deepEqual(await send(), { sent: 2, postponed: 0 });
   await slow;
   for (const record of await recordsOf(hub, id)) assert.ok(record.sentAt !== null && record.dueAt === null);
+});
+
+test('records that were sent go after SLA_RETENTION_DAYS, those that were not stay', async () => {
+  const { id } = await due(3);
+  await send();
+  await feedback(hub, id, 'accepted');
+  const long = sql`now() - make_interval(days => ${hub.config.sla_retention_days + 1})`;
+  await hub.db.run((orm) =>
+    orm.execute(sql`
+      update ${usageRecords} set used_at = ${long}, sent_at = case when sent_at is not null then ${long} end
+      where miner_id = ${id}`),
+  );
+  await feedback(hub, id, 'completed', { latencyMs: 3_600_000 });
+  await release(hub, { minerId: id, from: new Date(Date.now() - 60_000) });
+  await send();
+  const task = billingTasks({ ...hub, migrated: async () => {} }).find(
+    ({ name }) => name === 'billing-retain',
+  );
+  assert.deepEqual(await task?.run({ batch: 4 }, Date.now()), { deleted: 6 });
+  const left = (await recordsOf(hub, id)).map(({ resourceType, sentAt }) => [resourceType, sentAt !== null]);
+  assert.deepEqual(left, [
+    ['api_calls', false],
+    ['compute_hours', true],
+    ['gpu_hours', true],
+  ]);
 });

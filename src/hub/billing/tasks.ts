@@ -11,6 +11,7 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const SEND_EVERY_MS = 1_000;
 const RETAIN_EVERY_MS = 600_000;
+const RETAIN_BUDGET_MS = 5_000;
 
 /** The background work of billing: a sync releases what has been used, and sending goes on until the coordinator has it. */
 export function billingTasks(
@@ -61,7 +62,13 @@ export function billingTasks(
       run: ({ batch }) =>
         withPostgres(deps, async () => {
           const before = new Date(Date.now() - config.sla_retention_days * DAY_MS);
-          return { deleted: await db.run((orm) => deleteSent(orm, before, batch)) };
+          const deadline = performance.now() + RETAIN_BUDGET_MS;
+          let [deleted, rows] = [0, batch];
+          while (rows === batch && performance.now() < deadline) {
+            rows = await db.run((orm) => deleteSent(orm, before, batch));
+            deleted += rows;
+          }
+          return { deleted };
         }),
     },
   ];

@@ -16,8 +16,10 @@ interface PlanningDeps {
 
 const HOUR_MS = 3_600_000;
 
-/** Five weeks: enough for a weekly season and its backtest, and a forecast that takes milliseconds. */
+/** Five weeks: enough for a weekly season and its backtest. */
 const HISTORY_HOURS = 5 * 7 * 24;
+
+const MAX_REMEMBERED = 8;
 
 /** Snapshots, newest first. */
 export async function listSnapshots(
@@ -50,7 +52,7 @@ export async function forecastCapacity(
   // The hour that has just begun is no mean of an hour yet.
   const endMs = Math.floor(nowMs / HOUR_MS) * HOUR_MS;
   const history = await db.run((orm) => hourlyUse(orm, endMs));
-  const forecast = forecastHours(history, hoursAhead);
+  const forecast = forecastOnce(history, hoursAhead);
   return {
     method: forecast.method,
     unit: 'places_used',
@@ -66,6 +68,22 @@ export async function forecastCapacity(
     })),
   };
 }
+
+/**
+ * A forecast takes a tenth of a second in which a hub does nothing else, and is the same until the hour is over: what was
+ * asked last is remembered.
+ */
+function forecastOnce(history: readonly (number | null)[], hoursAhead: number): Forecast {
+  const key = `${hoursAhead} ${history.join()}`;
+  const known = remembered.get(key);
+  if (known !== undefined) return known;
+  const forecast = forecastHours(history, hoursAhead);
+  for (const oldest of remembered.keys()) if (remembered.size >= MAX_REMEMBERED) remembered.delete(oldest);
+  remembered.set(key, forecast);
+  return forecast;
+}
+
+const remembered = new Map<string, Forecast>();
 
 function backtestOf({ backtest }: Forecast): v.InferOutput<typeof ForecastAnswer>['backtest'] {
   if (backtest === null) return null;
@@ -102,7 +120,8 @@ export async function recommend(deps: PlanningDeps): Promise<v.InferOutput<typeo
       highest === undefined || point.interval_95.upper > highest.interval_95.upper ? point : highest,
     undefined,
   );
-  const needed = peak === undefined ? null : Math.ceil((100 * peak.interval_95.upper) / alertPct);
+  // One more than where the alert is given.
+  const needed = peak === undefined ? null : Math.floor((100 * peak.interval_95.upper) / alertPct) + 1;
   return {
     generated_at: forecast.generated_at,
     alert_threshold_pct: alertPct,
