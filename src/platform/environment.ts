@@ -222,7 +222,7 @@ export const environment = v.object({
   ),
   SLA_ROLLUP_DAYS: setting('Days after which the rows of a day become one', '7', whole(1, 3650)),
   SLA_RETENTION_DAYS: setting(
-    'Days that service levels, resolved violations, alerts and capacity snapshots are kept',
+    'Days that service levels, resolved violations, alerts, capacity snapshots and billed usage are kept',
     '400',
     whole(1, 36_500),
   ),
