@@ -13,14 +13,16 @@ test('miners that misbehave are in exactly the violations they earned, until the
   const [flaps, slow, fails] = await Promise.all([world.register(), world.register(), world.register()]);
   let behave = false;
   const live = async (at: number) => {
-    for (const miner of [...good, slow, fails]) await world.beat(miner);
+    await Promise.all([...good, slow, fails].map((miner) => world.beat(miner)));
     if (behave || at % 160 === 0) await world.register(flaps);
     if (at % 100 !== 0) return;
     const n = at / 100;
-    for (const miner of [...good, flaps]) await world.job(miner, 'completed', 200);
-    await world.job(slow, 'completed', behave ? 200 : 2500);
-    if (!behave && n % 3 === 0) await world.job(fails, 'failed');
-    else await world.job(fails, 'completed', 200);
+    const isFailure = !behave && n % 3 === 0;
+    await Promise.all([
+      ...[...good, flaps].map((miner) => world.job(miner, 'completed', 200)),
+      world.job(slow, 'completed', behave ? 200 : 2500),
+      isFailure ? world.job(fails, 'failed') : world.job(fails, 'completed', 200),
+    ]);
     if (at % 300 === 0) await world.collect();
   };
   await world.run(1800, live);
