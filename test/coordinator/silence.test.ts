@@ -49,7 +49,7 @@ test('heartbeats keep a miner and its job', { timeout: 60_000 }, async () => {
       headers: asMiner('beating'),
       body: { inflight: 1, status: 'active', metadata: { load: 0.5 } },
     });
-    assert.deepEqual(beat.json, { status: 'ok', miner_status: 'ONLINE' });
+    assert.deepEqual(beat.json, { status: 'ok', miner_status: 'ONLINE', canceled_jobs: [] });
     return performance.now() > until;
   });
   assert.equal((await jobOf(one, jobId)).state, 'RUNNING');

@@ -94,7 +94,7 @@ export class Dispatcher {
    * Looks for a job for the miner, and waits until it gets one, `waitMs` are over, the signal aborts or the process stops. It may be given
    * one that is announced from the call on: what comes between is not missed.
    * @returns undefined when the miner must register first
-   * @throws what Postgres throws while it looks
+   * @throws what Postgres throws while it looks, unless it is only away
    */
   wait(polling: Polling, waitMs: number, signal: AbortSignal): Promise<Look | undefined> {
     return new Promise((resolve, reject) => {
@@ -145,10 +145,10 @@ export class Dispatcher {
       if (found?.status !== 'ONLINE' || found.claimed !== undefined) poll.settle(found);
       else this.#release(poll);
     } catch (error) {
-      // Other polls of this miner were quicker, time and again: it is full, or hears of the next job.
-      if (isUniqueViolation(error)) this.#release(poll);
+      // Postgres may be back before the poll is over; or other polls of this miner were quicker, time and again, and it is full.
+      if (isPostgresUnavailable(error) || isUniqueViolation(error)) this.#release(poll);
       else {
-        if (!isPostgresUnavailable(error)) log.error({ err: error }, 'a poll could not look for a job');
+        log.error({ err: error }, 'a poll could not look for a job');
         poll.fail(error);
       }
     }
