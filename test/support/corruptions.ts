@@ -169,9 +169,11 @@ export const CORRUPTIONS: readonly Corruption[] = [
   {
     name: 'two miners have one slot',
     kind: 'shared slot',
-    damage: ({ redis }, { hash }, key) => {
+    damage: ({ redis }, { hash, shard }, key) => {
       const { session, key_digest, ...twin } = hash;
-      return redis.hset(key('miner:twin'), { ...twin, session: `${session}2`, key_digest: `${key_digest}2` });
+      const others = { session: `${session}2`, key_digest: `${key_digest}2` };
+      // Of the shard, for no two shards have the same miner.
+      return redis.hset(key(`miner:twin-${shard}`), { ...twin, ...others });
     },
   },
   {
