@@ -55,7 +55,8 @@ export async function startWorker(
 }
 
 /**
- * BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here.
+ * BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here. What had no answer when the
+ * connection broke is sent again; without a limit of retries ioredis would else forget it, and BullMQ wait for it for good.
  */
 function connectQueues(config: Config, log: Logger): RedisClient {
   const target = {
@@ -66,6 +67,7 @@ function connectQueues(config: Config, log: Logger): RedisClient {
   const redis = connectRedis(target, 'pool-hub-tasks', {
     commandTimeout: undefined,
     maxRetriesPerRequest: null,
+    autoResendUnfulfilledCommands: true,
     enableOfflineQueue: true,
     enableAutoPipelining: false,
   });
