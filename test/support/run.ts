@@ -72,7 +72,8 @@ async function runFiles(
     process.execPath,
     [
       ...['--enable-source-maps', '--import', 'tsx', '--test'],
-      ...[`--test-concurrency=${availableParallelism()}`, `--test-timeout=${TIMEOUT_MS}`],
+      // One more than can run: tests wait a lot, for leases and for processes.
+      ...[`--test-concurrency=${availableParallelism() + 1}`, `--test-timeout=${TIMEOUT_MS}`],
       ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
       ...['--test-reporter=./test/support/tally.mjs', `--test-reporter-destination=${tallyFile}`],
       ...files,
