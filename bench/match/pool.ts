@@ -75,10 +75,10 @@ class Shared {
  * @throws Error when it is not so
  */
 export async function readPool(registry: BenchRegistry, expected?: number): Promise<PoolMiner[]> {
-  const { redis, miners, scripts } = registry;
+  const { redis, config, scripts } = registry;
   const pool = new Map<string, PoolMiner>();
   const shared = new Shared();
-  for (let shard = 0; shard < miners.shards; shard += 1) {
+  for (let shard = 0; shard < config.redis_shards; shard += 1) {
     const start = keys.miner(shardPrefix(scripts.prefix, shard), '');
     for (const node of masters(redis)) {
       // A scan may show a key twice.

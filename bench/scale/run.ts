@@ -133,7 +133,7 @@ async function measureMatches(
       }
       if (n === 0) continue;
       // A match asks every shard.
-      means[at]?.push(perCall * store.shards);
+      means[at]?.push(perCall * registry.config.redis_shards);
       cpuMeans[at]?.push((cpuMs * US_PER_MS) / calls);
     }
   }

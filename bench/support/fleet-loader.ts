@@ -128,8 +128,8 @@ function pastOf(jobs: number, { failure_rate }: FleetMiner): DurableState {
 }
 
 /** The journal and the set of changed miners, which the worker empties within seconds. */
-async function dropDurableEffects({ redis, miners, scripts }: BenchRegistry): Promise<void> {
-  for (let shard = 0; shard < miners.shards; shard += 1) {
+async function dropDurableEffects({ redis, config, scripts }: BenchRegistry): Promise<void> {
+  for (let shard = 0; shard < config.redis_shards; shard += 1) {
     const prefix = shardPrefix(scripts.prefix, shard);
     await redis.xtrim(keys.journal(prefix), 'MAXLEN', 0);
     await redis.del(keys.changed(prefix));

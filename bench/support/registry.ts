@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { MatchStore } from '../../src/hub/matching/store.ts';
 import { MinerStore } from '../../src/hub/miners/store.ts';
+import { Homes } from '../../src/hub/registry/homes.ts';
 import { scriptConstants } from '../../src/hub/script-constants.ts';
 import { type Config, loadConfig } from '../../src/platform/config.ts';
+import { createLogger } from '../../src/platform/logger.ts';
 import { connectRedis, type RedisClient, whenReady } from '../../src/platform/redis.ts';
 import { Scripts } from '../../src/platform/scripts.ts';
 import type { BenchRedis } from './stores.ts';
@@ -67,9 +69,9 @@ export async function openRegistry(settings: Record<string, string>, undo: Undo)
   undo.push(() => redis.quit());
   await whenReady(redis, START_TIMEOUT_MS);
   const scripts = new Scripts(redis, { prefix: config.redis_prefix, constants: scriptConstants(config) });
+  const homes = new Homes(scripts, config.redis_shards, createLogger('silent', 'bench'));
   await scripts.load(SCRIPTS);
-  const shards = config.redis_shards;
-  const miners = new MinerStore(scripts, redis, { shards });
+  const miners = new MinerStore(scripts, redis, homes);
   const strategies = Object.keys(config.strategies);
   return {
     redis,
@@ -78,8 +80,7 @@ export async function openRegistry(settings: Record<string, string>, undo: Undo)
     miners,
     async matching() {
       const { highestPriceBin } = await miners.stats();
-      const store = new MatchStore(scripts, {
-        shards,
+      const store = new MatchStore(scripts, homes, {
         strategies,
         highestPriceBin: async () => highestPriceBin,
       });

@@ -22,3 +22,8 @@ end
 local function micro(number)
   return math.floor(number * 1e6 + 0.5) / 1e6
 end
+
+-- The miners of the pool, by those of this shard: shards are alike, but not while miners move between them.
+local function fleet_of(count)
+  return C.moving_fleet > 0 and C.moving_fleet or count * C.shards
+end

@@ -31,7 +31,7 @@ local function may_remove(now)
     if held and now - held > 2 * WINDOW_MS then redis.call('HDEL', P .. 'stats', 'reaper_held_since_ms') end
   end
   local fleet = stat('reaper_window_fleet')
-  if fleet * C.shards < C.preserve_min then return true end
+  if fleet_of(fleet) < C.preserve_min then return true end
   if stat('reaper_window_removed') < math.max(1, math.floor(fleet * C.preserve_pct / 100)) then return true end
   local since = stat('reaper_held_since_ms')
   if not since then

@@ -9,7 +9,7 @@ local function grant_lease(miner, now)
   local interval = lease / 3
   if C.heartbeat_target_per_sec > 0 then
     local online = tonumber(redis.call('HGET', TERMS, 'state:online') or 0)
-    local spread = online * C.shards / C.heartbeat_target_per_sec * 1000
+    local spread = fleet_of(online) / C.heartbeat_target_per_sec * 1000
     if spread > interval then
       interval = spread
       lease = math.floor(interval * 3)

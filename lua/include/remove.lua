@@ -31,7 +31,8 @@ local function keep_uptime(miner, now)
   redis.call('PEXPIRE', key, KEEP_UPTIME_MS)
 end
 
-local function remove_miner(miner, now, reason)
+-- Takes a miner out of all that is kept beside its hash, which must still be there.
+local function leave_index(miner)
   local slot = miner.slot
   move_static(slot, static_terms(stored_profile(miner.id)), {})
   move_bins(slot, miner.region, miner.indexed.bins, {})
@@ -42,9 +43,13 @@ local function remove_miner(miner, now, reason)
   redis.call('ZREM', P .. 'leases', miner.id)
   redis.call('ZREM', P .. 'overrides', miner.id)
   redis.call('SREM', P .. 'changed', miner.id)
+  redis.call('RPUSH', P .. 'slots:free', slot)
+end
+
+local function remove_miner(miner, now, reason)
+  leave_index(miner)
   keep_uptime(miner, now)
   redis.call('DEL', miner_key(miner.id), P .. 'commands:' .. miner.id)
-  redis.call('RPUSH', P .. 'slots:free', slot)
   if journal_full() then
     redis.call('HINCRBY', P .. 'stats', 'journal_skipped', 1)
   else

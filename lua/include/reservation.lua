@@ -11,6 +11,11 @@ local function registration_of(miner_id)
   return redis.call('HGET', miner_key(miner_id), 'registration') or ''
 end
 
+-- The miner's hash names the reservations that hold its places, so that they go with it to another shard.
+local function hold_field(id)
+  return 'hold:' .. id
+end
+
 -- Ends a held reservation: frees its place, or (accepted) turns it into one more in queue_len. Returns the reservation's
 -- state before, or nil when it is unknown.
 local function end_reservation(id, now, outcome)
@@ -23,6 +28,7 @@ local function end_reservation(id, now, outcome)
   local miner = load_miner(held[2])
   -- A miner that left and came back starts with all its places free: the old claim is not its own.
   if miner and registration_of(miner.id) == held[3] then
+    redis.call('HDEL', miner_key(miner.id), hold_field(id))
     miner.reserved = math.max(0, number_or(miner.reserved, 0) - 1)
     if outcome == 'confirmed' then miner.queue_len = number_or(miner.queue_len, 0) + 1 end
     settle(miner, now)
@@ -52,5 +58,6 @@ local function hold_place(id, miner_id, job_id, until_ms, now)
   redis.call('HSET', key, 'state', 'held', 'miner_id', miner_id, 'job_id', job_id, 'until_ms', text_of(until_ms),
     'registration', registration_of(miner_id))
   redis.call('ZADD', P .. 'reservations', until_ms, id)
+  redis.call('HSET', miner_key(miner_id), hold_field(id), '1')
   return true
 end

@@ -7,6 +7,7 @@ import { Scripts } from '../platform/scripts.ts';
 import { ReservationStore } from './matching/reservations.ts';
 import { MatchStore } from './matching/store.ts';
 import { MinerStore } from './miners/store.ts';
+import { Homes } from './registry/homes.ts';
 import { scriptConstants } from './script-constants.ts';
 
 /** What the operations of the hub work with; one set per process. */
@@ -16,6 +17,7 @@ export interface HubDeps {
   readonly metrics: Metrics;
   readonly redis: RedisClient;
   readonly scripts: Scripts;
+  readonly homes: Homes;
   readonly miners: MinerStore;
   readonly matching: MatchStore;
   readonly reservations: ReservationStore;
@@ -69,13 +71,17 @@ export function openDeps(
     },
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
-  const miners = new MinerStore(scripts, redis, { shards: config.redis_shards, gatherMs: GATHER_MS });
-  const matching = new MatchStore(scripts, {
-    shards: config.redis_shards,
+  const homes = new Homes(scripts, config.redis_shards, log);
+  // A Redis that was away may have lost its data, and be given another layout by whoever asks first.
+  redis.on('ready', () =>
+    homes.layouts.refresh().catch((err: unknown) => log.debug({ err }, 'layout not read')),
+  );
+  const miners = new MinerStore(scripts, redis, homes, { gatherMs: GATHER_MS });
+  const matching = new MatchStore(scripts, homes, {
     strategies: Object.keys(config.strategies),
     highestPriceBin: async () => (await miners.stats()).highestPriceBin,
   });
-  const reservations = new ReservationStore(scripts, redis, { shards: config.redis_shards });
+  const reservations = new ReservationStore(scripts, redis, homes);
   const db = connectDatabase(config, 'pool-hub');
   return {
     config,
@@ -83,6 +89,7 @@ export function openDeps(
     metrics,
     redis,
     scripts,
+    homes,
     miners,
     matching,
     reservations,

@@ -34,7 +34,9 @@ export function scriptConstants(config: Config, walk: WalkLimits = WALK_LIMITS):
     session_ttl_ms: config.session_ttl_sec * 1000,
     grace_ms: config.heartbeat_grace_sec * 1000,
     heartbeat_target_per_sec: config.heartbeat_target_per_sec,
+    // As long as the registry's layout is not known, which has the last word on both (registry/layout.ts).
     shards: config.redis_shards,
+    moving_fleet: 0,
     max_terms: config.max_terms_per_shard,
     max_commands: config.commands_max_pending,
     journal_max: config.journal_max_entries,

@@ -102,14 +102,14 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
 }
 
 /** Entries of all journals that have not reached Postgres. */
-export async function journalLag(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'config'>): Promise<number> {
+export async function journalLag(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'homes'>): Promise<number> {
   return (await journalLengths(deps)).reduce((total, length) => total + length, 0);
 }
 
 async function reap(deps: TaskDeps, batch: number): Promise<{ removed: number; held: number }> {
   const total = { removed: 0, held: 0 };
   const deadline = performance.now() + REAP_BUDGET_MS;
-  await onShards(allShards(deps.config), async (shard) => {
+  await onShards(await allShards(deps), async (shard) => {
     while (performance.now() < deadline) {
       const result = await deps.miners.reap(shard, batch);
       deps.metrics.reaperDegraded.inc(result.degraded);
@@ -140,7 +140,7 @@ async function drainJournals(deps: TaskDeps, batch: number): Promise<{ written: 
   const lengths = await journalLengths(deps);
   const total = { written: 0, dead: 0 };
   await onShards(
-    allShards(deps.config).filter((shard) => (lengths[shard] ?? 0) > 0),
+    [...lengths.keys()].filter((shard) => (lengths[shard] ?? 0) > 0),
     async (shard) => {
       const result = await drainShard(drain, sinks, shard, batch, DRAIN_BUDGET_MS);
       total.written += result.written;
@@ -153,20 +153,20 @@ async function drainJournals(deps: TaskDeps, batch: number): Promise<{ written: 
 async function flushAll(deps: TaskDeps, batch: number): Promise<{ written: number }> {
   const flush = { redis: deps.redis, prefix: deps.scripts.prefix, db: deps.db };
   const total = { written: 0 };
-  await onShards(allShards(deps.config), async (shard) => {
+  await onShards(await allShards(deps), async (shard) => {
     total.written += await flushStatus(flush, shard, batch, FLUSH_BUDGET_MS);
   });
   return total;
 }
 
-async function journalLengths(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'config'>): Promise<number[]> {
+async function journalLengths(deps: Pick<TaskDeps, 'redis' | 'scripts' | 'homes'>): Promise<number[]> {
   const { prefix } = deps.scripts;
-  const shards = allShards(deps.config);
+  const shards = await allShards(deps);
   return Promise.all(shards.map((shard) => deps.redis.xlen(keys.journal(shardPrefix(prefix, shard)))));
 }
 
-function allShards(config: Pick<Config, 'redis_shards'>): number[] {
-  return Array.from({ length: config.redis_shards }, (_, shard) => shard);
+async function allShards({ homes }: Pick<TaskDeps, 'homes'>): Promise<number[]> {
+  return Array.from({ length: await homes.count() }, (_, shard) => shard);
 }
 
 async function onShards(shards: readonly number[], work: (shard: number) => Promise<void>): Promise<void> {

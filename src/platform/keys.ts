@@ -22,6 +22,10 @@
  * | `changed` | set of ids | miners whose status is newer than Postgres knows |
  * | `uptime:<id>` | string | online ms of a miner's earlier times in the registry; expires two days after the last |
  * | `once:<token>` | string | the answer of a call that may not happen twice; expires after a minute |
+ * | `layout` | JSON | the shards as this one knows them; that of shard 0 has the first word (`src/hub/registry/layout.ts`) |
+ * | `moving:<id>` | hash, rare | a miner on its way to another shard: `token`, `until_ms` of its mover, `state` (JSON, all that it is) |
+ * | `moved:<id>` | string, expires | the layout in which a miner came from another shard, so that it does not come twice |
+ * | `rebalance` | string, expires | shard 0 only: somebody is changing the number of shards |
  * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
  * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |
  * | `tmp:<n>` | string | bitmaps of the running script; deleted before it ends, never replicated |
@@ -71,6 +75,9 @@ export const keys = {
   commands: (shard: string, minerId: string) => `${shard}commands:${minerId}`,
   uptime: (shard: string, minerId: string) => `${shard}uptime:${minerId}`,
   reservation: (shard: string, reservationId: string) => `${shard}reservation:${reservationId}`,
+  moving: (shard: string, minerId: string) => `${shard}moving:${minerId}`,
+  stats: (shard: string) => `${shard}stats`,
+  rebalance: (shard: string) => `${shard}rebalance`,
 } as const;
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
@@ -89,4 +96,15 @@ function crc32(text: string): number {
 /** Shard of a miner or a job: crc32(id) mod shards. */
 export function shardOf(id: string, shards: number): number {
   return shards === 1 ? 0 : crc32(id) % shards;
+}
+
+/** A name for something that lives where the miner lives, whatever the number of shards: `<crc32 of the miner's id>.<rest>`. */
+export function nameBeside(minerId: string, rest: string): string {
+  return `${crc32(minerId)}.${rest}`;
+}
+
+/** Shard of what `nameBeside` named; undefined for a text that it never made. */
+export function shardBeside(name: string, shards: number): number | undefined {
+  const crc = Number(/^(\d{1,10})\./.exec(name)?.[1] ?? Number.NaN);
+  return crc <= 0xffffffff ? crc % shards : undefined;
 }

@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { unavailable } from './errors.ts';
 import { scriptKeys } from './keys.ts';
 import { packageRoot } from './paths.ts';
 import { masters, type RedisClient } from './redis.ts';
@@ -19,6 +21,24 @@ export type ScriptReply = [status: string, ...fields: unknown[]];
 /** Called after each script call, for the duration histogram. */
 export type ScriptObserver = (script: string, durationMs: number, failed: boolean) => void;
 
+/** The shards as this process knows them. */
+export interface KnownLayout {
+  /** What a shard must hold as `layout` for a script to run on it. */
+  readonly text: string;
+  /** Constants of the scripts that follow from it. */
+  readonly constants: Readonly<Record<string, LuaConstant>>;
+}
+
+/** Who knows how many shards there are (hub/registry/layout.ts). */
+export interface LayoutSource {
+  /** Undefined before it was first read. */
+  readonly known: KnownLayout | undefined;
+  /** Reads it anew. Throws what Redis throws. */
+  refresh(): Promise<unknown>;
+  /** A shard holds another than `known`: brings the two together. Throws what Redis throws. */
+  reconcile(shard: number, text: string): Promise<void>;
+}
+
 export interface ScriptsOptions {
   /** Prefix of all keys, REDIS_PREFIX. */
   prefix: string;
@@ -30,6 +50,22 @@ export interface ScriptsOptions {
 }
 
 const SCRIPT_KEYS = 2;
+
+/** Run on a shard whatever its layout is: it is what reads and writes it. */
+const LAYOUT_SCRIPT = 'registry/layout';
+/**
+ * Put before every other script: a call by a process that knows of other shards than the shard itself changes nothing there. So no clock and no
+ * waiting is needed for all processes to agree on where a miner lives.
+ */
+const FENCE = `do
+  local layout = redis.call('GET', KEYS[1] .. 'layout') or ''
+  if layout ~= C.layout then return { 'other_layout', layout } end
+end
+`;
+const OTHER_LAYOUT = 'other_layout';
+/** Layouts change twice in a rebalance; whoever meets so many others in one call has met a fault. */
+const LAYOUT_ATTEMPTS = 10;
+const LAYOUT_BACKOFF_MS = 5;
 const INCLUDE = /^--- @include "([a-z_/]+)"\s*$/gm;
 
 /** Writes a constant as a Lua literal. Keys must be identifiers. */
@@ -67,25 +103,33 @@ export function callToken(): string {
 
 /**
  * The one executor of Lua scripts. It calls a script by digest with the shard prefix as the first key and the clock as the first
- * argument, times it, and sends its source after NOSCRIPT (a first use, a restarted server, a new master). No other failure
- * is retried here: only the caller knows what may run twice.
+ * argument, times it, and sends its source after NOSCRIPT (a first use, a restarted server, a new master, a new layout) and the call again
+ * when the shard follows another layout than was known here. No other failure is retried here: only the caller knows what may run twice.
  */
 export class Scripts {
   readonly prefix: string;
   readonly #redis: RedisClient;
   readonly #options: ScriptsOptions;
-  readonly #head: string;
   readonly #scripts = new Map<string, { sha: string; source: string }>();
+  #layouts: LayoutSource | undefined;
+  #head: string;
+  #headLayout: KnownLayout | undefined;
 
   constructor(redis: RedisClient, options: ScriptsOptions) {
     this.#redis = redis;
     this.#options = options;
     this.prefix = options.prefix;
-    this.#head = `local C = ${luaLiteral(options.constants)}\n`;
+    this.#head = headOf(options.constants);
+  }
+
+  /** From now on, scripts run only on shards that hold the layout known to `layouts`. */
+  follow(layouts: LayoutSource): void {
+    this.#layouts = layouts;
   }
 
   /** Loads scripts on every master; called at start so that the first requests do not pay for it. */
   async load(names: readonly string[]): Promise<void> {
+    if (this.#layouts?.known === undefined) await this.#layouts?.refresh();
     const sources = names.map((name) => this.#script(name).source);
     await Promise.all(
       masters(this.#redis).flatMap((node) => sources.map((source) => node.script('LOAD', source))),
@@ -94,9 +138,28 @@ export class Scripts {
 
   /**
    * Runs `lua/<name>.lua` on a shard. `args` become ARGV[2..]; ARGV[1] is the clock.
-   * Throws what Redis or the connection throws.
+   * @param shard a function is asked again in each attempt, together with the layout that the call is held to
+   * @throws AppError `unavailable` when the shards keep changing; else what Redis or the connection throws
    */
-  async run(name: string, shard: number, args: readonly (string | number)[]): Promise<ScriptReply> {
+  async run(
+    name: string,
+    shard: number | (() => number),
+    args: readonly (string | number)[],
+  ): Promise<ScriptReply> {
+    const layouts = name === LAYOUT_SCRIPT ? undefined : this.#layouts;
+    if (layouts?.known === undefined) await layouts?.refresh();
+    for (let attempt = 0; attempt < LAYOUT_ATTEMPTS; attempt++) {
+      // Nothing may wait between these two: the shard is the one of this layout.
+      const at = typeof shard === 'number' ? shard : shard();
+      const reply = await this.#call(name, at, args);
+      if (reply[0] !== OTHER_LAYOUT || layouts === undefined) return reply;
+      if (attempt > 1) await sleep(Math.random() * LAYOUT_BACKOFF_MS * 2 ** attempt);
+      await layouts.reconcile(at, reply[1] as string);
+    }
+    throw unavailable('the registry, whose shards are changing,');
+  }
+
+  async #call(name: string, shard: number, args: readonly (string | number)[]): Promise<ScriptReply> {
     const { sha, source } = this.#script(name);
     const keys = scriptKeys(this.prefix, shard);
     const clock = this.#options.clock?.() ?? '';
@@ -122,12 +185,23 @@ export class Scripts {
   }
 
   #script(name: string): { sha: string; source: string } {
+    const layout = this.#layouts?.known;
+    if (layout !== this.#headLayout) {
+      this.#headLayout = layout;
+      this.#head = headOf(this.#options.constants, layout);
+      this.#scripts.clear();
+    }
     let script = this.#scripts.get(name);
     if (script === undefined) {
-      const source = this.#head + assembleScript(name);
+      const source = (name === LAYOUT_SCRIPT ? '' : this.#head) + assembleScript(name);
       script = { source, sha: createHash('sha1').update(source).digest('hex') };
       this.#scripts.set(name, script);
     }
     return script;
   }
+}
+
+function headOf(constants: Record<string, LuaConstant>, layout?: KnownLayout): string {
+  if (layout === undefined) return `local C = ${luaLiteral(constants)}\n`;
+  return `local C = ${luaLiteral({ ...constants, ...layout.constants, layout: layout.text })}\n${FENCE}`;
 }

@@ -218,7 +218,7 @@ export class Player {
     const reservation = random.chance(0.5) ? random.pick(this.#reservations) : undefined;
     const end = random.pick(['confirmed', 'released']);
     await applyTrust(
-      { scripts: this.#world.scripts, config: this.#world.config },
+      this.#world,
       {
         minerId: id,
         ...trust,

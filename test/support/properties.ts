@@ -138,8 +138,7 @@ export async function assertFails(
   minerId: string,
 ): Promise<void> {
   const { matching } = world.matching();
-  const shard = pool.miners.find(({ id }) => id === minerId)?.shard ?? 0;
-  const failed = await matching.failedClauses(request, 0, shard, minerId);
+  const failed = await matching.failedClauses(request, 0, minerId);
   const expected = askOracle(pool, request).fails.get(minerId);
   assert.deepEqual(failed && new Set(failed), expected && new Set(expected), `fails of ${minerId}`);
 }

@@ -4,10 +4,12 @@ import { MatchStore } from '../../src/hub/matching/store.ts';
 import { MinerStore } from '../../src/hub/miners/store.ts';
 import type { MinerHash } from '../../src/hub/miners/types.ts';
 import type { Registry } from '../../src/hub/registry/difference.ts';
+import { Homes } from '../../src/hub/registry/homes.ts';
 import { RegistryStore } from '../../src/hub/registry/store.ts';
 import { scriptConstants, WALK_LIMITS, type WalkLimits } from '../../src/hub/script-constants.ts';
 import { type Config, loadConfig } from '../../src/platform/config.ts';
 import { keys, shardPrefix } from '../../src/platform/keys.ts';
+import { createLogger } from '../../src/platform/logger.ts';
 import { connectRedis, masters, type RedisClient, whenReady } from '../../src/platform/redis.ts';
 import { Scripts } from '../../src/platform/scripts.ts';
 import type { Weights } from '../../src/platform/settings.ts';
@@ -36,6 +38,7 @@ export interface WorldOptions {
 export interface World {
   readonly redis: RedisClient;
   readonly scripts: Scripts;
+  readonly homes: Homes;
   readonly miners: MinerStore;
   readonly registry: Registry;
   readonly shards: number;
@@ -114,13 +117,15 @@ export function openWorld(
   const state = { nowMs: Date.now() };
   const constants = scriptConstants(config, walk);
   const scripts = new Scripts(redis, { prefix, constants, clock: () => state.nowMs });
-  const miners = new MinerStore(scripts, redis, { shards });
+  const homes = new Homes(scripts, shards, createLogger('silent', 'world'));
+  const miners = new MinerStore(scripts, redis, homes);
   const strategies = Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights }));
   const graceMs = config.heartbeat_grace_sec * 1000;
   const registry = { store: new RegistryStore(scripts, redis), shards, strategies, graceMs };
   return Object.assign(state, {
     redis,
     scripts,
+    homes,
     miners,
     registry,
     shards,
@@ -130,12 +135,11 @@ export function openWorld(
     graceMs,
     leaseMs: config.session_ttl_sec * 1000,
     matching: (): MatchDeps => ({
-      matching: new MatchStore(scripts, {
-        shards,
+      matching: new MatchStore(scripts, homes, {
         strategies: strategies.map(({ name }) => name),
         highestPriceBin: async () => (await miners.stats()).highestPriceBin,
       }),
-      reservations: new ReservationStore(scripts, redis, { shards }),
+      reservations: new ReservationStore(scripts, redis, homes),
       reservationMaxTtlMs: 3_600_000,
     }),
     hashes: () => readHashes(redis, prefix, shards),

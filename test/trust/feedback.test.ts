@@ -243,7 +243,7 @@ async function hold(minerId: string): Promise<string> {
     price: '0.5',
     etaMs: null,
   };
-  const reservations = new ReservationStore(hub.scripts, hub.redis, { shards: 1 });
+  const reservations = new ReservationStore(hub.scripts, hub.redis, hub.homes);
   const [held] = await reservations.reserve(uniqueId('job'), 1, 60_000, async (exclude) =>
     exclude.includes(minerId) ? [] : [found],
   );

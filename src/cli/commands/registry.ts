@@ -5,7 +5,6 @@ import { termsOf } from '../../hub/registry/expected.ts';
 import { rebuildRegistry } from '../../hub/registry/rebuild.ts';
 import { registryOf } from '../../hub/registry/strategies.ts';
 import { verifyRegistry } from '../../hub/registry/verify.ts';
-import { shardOf } from '../../platform/keys.ts';
 import { defineCommand } from '../command.ts';
 import { CommandError, UsageError } from '../errors.ts';
 import { withStores } from '../stores.ts';
@@ -26,7 +25,9 @@ export const registryVerify = defineCommand({
   options: { json },
   notes: `Safe beside a registry at work: what has just changed is read again. ${SETTINGS_NOTE}`,
   async run({ values }, terminal) {
-    const report = await withStores(terminal, (deps) => verifyRegistry(registryOf(deps), SHOWN_DIFFERENCES));
+    const report = await withStores(terminal, async (deps) =>
+      verifyRegistry(await registryOf(deps), SHOWN_DIFFERENCES),
+    );
     const found = sum(report.counts);
     if (values.json) {
       terminal.out(JSON.stringify(report));
@@ -52,7 +53,7 @@ export const registryRebuild = defineCommand({
   options: { json },
   notes: `The worker runs it by itself after a change of DEFAULT_WEIGHTS or STRATEGIES. ${SETTINGS_NOTE}`,
   async run({ values }, terminal) {
-    const report = await withStores(terminal, (deps) => rebuildRegistry(registryOf(deps)));
+    const report = await withStores(terminal, async (deps) => rebuildRegistry(await registryOf(deps)));
     const mended = countsText(report.mended) || 'nothing';
     terminal.out(
       values.json
@@ -89,10 +90,11 @@ interface Shown {
 }
 
 async function lookAt(deps: HubDeps, minerId: string): Promise<Shown | undefined> {
-  const { store, shards, strategies } = registryOf(deps);
-  const shard = shardOf(minerId, shards);
+  const { store, strategies } = await registryOf(deps);
   const hash = await deps.miners.get(minerId);
   if (hash === undefined) return undefined;
+  // Reading the miner has brought it home.
+  const shard = deps.homes.homeOf(minerId);
   const terms = [...termsOf(hash, strategies)].sort();
   const [probed] = await store.probe(shard, [{ minerId, slot: hash.slot ?? '', terms }]);
   const fields = Object.entries(hash).filter(([field]) => !HIDDEN_FIELDS.has(field));

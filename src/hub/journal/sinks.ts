@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { keys, shardOf, shardPrefix } from '../../platform/keys.ts';
+import { keys } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import { type MinerEntry, parseMinerEntry, type SavedProfile, saveMinerEntries } from '../miners/journal.ts';
 import type { MinerStore } from '../miners/store.ts';
@@ -67,9 +67,10 @@ async function reconcile(deps: SinkDeps, profiles: readonly SavedProfile[]): Pro
 }
 
 async function checkKey(deps: SinkDeps, { minerId, apiKeyHash }: SavedProfile): Promise<void> {
-  const shard = shardPrefix(deps.scripts.prefix, shardOf(minerId, deps.config.redis_shards));
-  const digest = await deps.redis.hget(keys.miner(shard, minerId), 'key_digest');
-  if (digest === null || digest === apiKeyHash) return;
+  const digest = await deps.homes.find(minerId, async (shard) => {
+    return (await deps.redis.hget(keys.miner(shard, minerId), 'key_digest')) ?? undefined;
+  });
+  if (digest === undefined || digest === apiKeyHash) return;
   if (apiKeyHash === null) await deps.miners.remove(minerId, 'key_revoked');
   else await deps.miners.forgetKey(minerId);
 }

@@ -1,5 +1,4 @@
 import { AppError } from '../../platform/errors.ts';
-import { shardOf } from '../../platform/keys.ts';
 import { type MatchDeps, strategyOf } from './match.ts';
 import { explainNone } from './score.ts';
 import type { ExplainInput, Explanation } from './types.ts';
@@ -26,8 +25,7 @@ export async function explainMatch(deps: MatchDeps, input: ExplainInput): Promis
     explain: feasible > 0 ? `${feasible} of ${available} available miners match` : explainNone(explanation),
   };
   if (minerId === undefined) return answer;
-  const shard = shardOf(minerId, deps.matching.shards);
-  const fails = await deps.matching.failedClauses(request, strategy, shard, minerId);
+  const fails = await deps.matching.failedClauses(request, strategy, minerId);
   if (fails === undefined) throw new AppError('not_found', 'miner_id is not in the registry');
   return { ...answer, miner: { miner_id: minerId, fails } };
 }

@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AppError } from '../../platform/errors.ts';
-import { keys, shardOf, shardPrefix } from '../../platform/keys.ts';
+import { AppError, unavailable } from '../../platform/errors.ts';
+import { keys, nameBeside } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
+import type { Homes } from '../registry/homes.ts';
 import type { Found } from './types.ts';
 
 /** How many candidates beyond those asked for are tried before asking for a new match. */
@@ -12,7 +13,12 @@ const LOCK_MS = 10_000;
 const LOCK_WAIT_MS = 2000;
 const PLAN_KEEP_MS = 60_000;
 const PLAN_MAX = 200;
-const RESERVATION_ID = /^(\d{1,4})\.([A-Za-z0-9_-]{22})$/;
+const RESERVATION_ID = /^\d{1,10}\.[A-Za-z0-9_-]{22}$/;
+/** A miner with reservations is on its way to another shard for milliseconds. */
+const MOVES_MAX = 3;
+
+/** States of a reservation whose place is the job's. `moving`: its miner is on its way to another shard. */
+const HOLDING: ReadonlySet<string> = new Set(['held', 'confirmed', 'moving']);
 
 /** A place that is planned for a job on a candidate; held once the claim says so. */
 interface PlannedPlace {
@@ -43,12 +49,12 @@ type FindMore = (exclude: readonly string[]) => Promise<Found[]>;
 export class ReservationStore {
   readonly #scripts: Scripts;
   readonly #redis: RedisClient;
-  readonly #shards: number;
+  readonly #homes: Homes;
 
-  constructor(scripts: Scripts, redis: RedisClient, options: { shards: number }) {
+  constructor(scripts: Scripts, redis: RedisClient, homes: Homes) {
     this.#scripts = scripts;
     this.#redis = redis;
-    this.#shards = options.shards;
+    this.#homes = homes;
   }
 
   /**
@@ -76,27 +82,28 @@ export class ReservationStore {
       }
       return held.slice(0, count);
     } finally {
-      await this.#scripts.run('matching/job_plan', shardOf(jobId, this.#shards), [jobId, token, '', 0, '1']);
+      await this.#homes.runForJob('matching/job_plan', jobId, [token, '', 0, '1']);
     }
   }
 
   /** Confirms (the miner has the job) or releases a reservation. */
   async end(id: string, outcome: 'confirmed' | 'released'): Promise<EndResult> {
-    const shard = Number(RESERVATION_ID.exec(id)?.[1] ?? Number.NaN);
-    if (!(shard < this.#shards)) return { status: 'unknown' };
-    const reply = await this.#scripts.run('matching/end_reservation', shard, [id, outcome]);
-    if (reply[0] === 'ok') return { status: 'ok', jobId: reply[1] as string, minerId: reply[2] as string };
-    return reply[0] === 'ended' ? { status: 'ended', how: reply[1] as string } : { status: 'unknown' };
+    if (!RESERVATION_ID.test(id)) return { status: 'unknown' };
+    for (let moves = 0; moves < MOVES_MAX; moves++) {
+      const reply = await this.#homes.runForReservation('matching/end_reservation', id, [outcome]);
+      if (reply[0] === 'ok') return { status: 'ok', jobId: reply[1] as string, minerId: reply[2] as string };
+      if (reply[0] !== 'ended') return { status: 'unknown' };
+      if (reply[1] !== 'moving') return { status: 'ended', how: reply[1] as string };
+      const minerId = await this.#read(id, 'miner_id');
+      if (minerId !== undefined) await this.#homes.bring(minerId);
+    }
+    throw unavailable('this reservation');
   }
 
   async #open(jobId: string, token: string): Promise<PlannedPlace[]> {
     const deadline = performance.now() + LOCK_WAIT_MS;
     for (let waitMs = 5; ; waitMs = Math.min(200, waitMs * 2)) {
-      const reply = await this.#scripts.run('matching/job_open', shardOf(jobId, this.#shards), [
-        jobId,
-        token,
-        LOCK_MS,
-      ]);
+      const reply = await this.#homes.runForJob('matching/job_open', jobId, [token, LOCK_MS]);
       if (reply[0] === 'ok') return reply[1] === '' ? [] : (JSON.parse(reply[1] as string) as PlannedPlace[]);
       if (performance.now() > deadline) {
         throw new AppError('unavailable', 'another request for this job_id is being answered', {
@@ -108,8 +115,7 @@ export class ReservationStore {
   }
 
   async #write(jobId: string, token: string, plan: readonly PlannedPlace[], ttlMs: number): Promise<void> {
-    const reply = await this.#scripts.run('matching/job_plan', shardOf(jobId, this.#shards), [
-      jobId,
+    const reply = await this.#homes.runForJob('matching/job_plan', jobId, [
       token,
       JSON.stringify(plan),
       ttlMs + PLAN_KEEP_MS,
@@ -122,12 +128,14 @@ export class ReservationStore {
 
   /** Those of a plan that hold a place now; a confirmed one is the job's too. */
   async #live(plan: readonly PlannedPlace[]): Promise<Reserved[]> {
-    const states = await Promise.all(
-      plan.map(({ reservationId: id, found }) =>
-        this.#redis.hget(keys.reservation(shardPrefix(this.#scripts.prefix, found.shard), id), 'state'),
-      ),
-    );
-    return plan.filter((_, i) => states[i] === 'held' || states[i] === 'confirmed');
+    const states = await Promise.all(plan.map(({ reservationId: id }) => this.#read(id, 'state')));
+    return plan.filter((_, i) => HOLDING.has(states[i] ?? ''));
+  }
+
+  #read(id: string, field: 'state' | 'miner_id'): Promise<string | undefined> {
+    return this.#homes.findReservation(id, async (shard) => {
+      return (await this.#redis.hget(keys.reservation(shard, id), field)) ?? undefined;
+    });
   }
 
   /** Claims best first; candidates of one shard that stand together go in one call. */
@@ -159,8 +167,8 @@ export class ReservationStore {
   }
 }
 
-/** Names the shard, so that any replica finds it; unique to this job, miner and round of claims. */
+/** Lives in the shard of its miner, where any replica finds it; unique to this job, miner and round of claims. */
 function reservationId(jobId: string, found: Found, token: string): string {
   const hash = createHash('sha256').update(`${jobId}\n${found.minerId}\n${token}`).digest('base64url');
-  return `${found.shard}.${hash.slice(0, 22)}`;
+  return nameBeside(found.minerId, hash.slice(0, 22));
 }

@@ -1,4 +1,5 @@
 import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
+import type { Homes } from '../registry/homes.ts';
 import { type CompiledRequest, compileRequest } from './compile.ts';
 import { mergeFound } from './merge.ts';
 import { priceBinTop } from './score.ts';
@@ -8,7 +9,6 @@ import type { ClauseCount, Explanation, Found, FoundSet, MatchInput } from './ty
 const PRICE_REFERENCE_TTL_MS = 3000;
 
 export interface MatchStoreOptions {
-  shards: number;
   /** Names of the configured strategies, in the order in which the scripts know them. */
   strategies: readonly string[];
   /** Highest priced bin of the pool over all shards, -1 for none. */
@@ -60,29 +60,29 @@ function foundOf(reply: CandidateReply, shard: number): Found {
 
 /** Typed callers of the match scripts. All shards are asked at once; each answer is exact, and so is the merge. */
 export class MatchStore {
-  readonly shards: number;
   readonly strategies: readonly string[];
   readonly #scripts: Scripts;
+  readonly #homes: Homes;
   readonly #highestPriceBin: () => Promise<number>;
   #reference: { value: Promise<number>; until: number } | undefined;
 
-  constructor(scripts: Scripts, options: MatchStoreOptions) {
+  constructor(scripts: Scripts, homes: Homes, options: MatchStoreOptions) {
     this.#scripts = scripts;
+    this.#homes = homes;
     this.#highestPriceBin = options.highestPriceBin;
-    this.shards = options.shards;
     this.strategies = options.strategies;
   }
 
   /** The best `k` miners for a request. `strategy` is a position in `strategies`. Throws what Redis throws. */
   async find(input: MatchInput, strategy: number, k: number): Promise<FoundSet> {
     const request = compileRequest(input, strategy, k, await this.#priceReference());
-    const replies = await this.#onAllShards('matching/match', JSON.stringify(request));
+    const replies = await this.#homes.onAll('matching/match', [JSON.stringify(request)]);
     const shards = replies.map((reply, shard) => ({
       found: (reply[6] as CandidateReply[]).map((candidate) => foundOf(candidate, shard)),
       feasible: Number(reply[1]),
     }));
     return {
-      candidates: mergeFound(input.job_id, shards).slice(0, k),
+      candidates: seenOnce(mergeFound(input.job_id, shards)).slice(0, k),
       feasible: sum(replies, 1),
       truncated: sum(replies, 2) > 0,
       loose: sum(replies, 3) > 0,
@@ -94,7 +94,7 @@ export class MatchStore {
   /** Counts of the pool and per clause for a request. */
   async explain(input: MatchInput, strategy: number): Promise<Explanation> {
     const request = compileRequest(input, strategy, 1, await this.#priceReference());
-    const replies = await this.#onAllShards('matching/explain', JSON.stringify(request), '');
+    const replies = await this.#homes.onAll('matching/explain', [JSON.stringify(request), '']);
     const clauses = new Map<string, ClauseCount>();
     for (const reply of replies) {
       for (const [clause, have, dropped] of reply[7] as [string, number, number][]) {
@@ -114,16 +114,12 @@ export class MatchStore {
   }
 
   /** Every clause that one miner fails; undefined when it is not in the registry. */
-  async failedClauses(
-    input: MatchInput,
-    strategy: number,
-    shard: number,
-    minerId: string,
-  ): Promise<string[] | undefined> {
+  async failedClauses(input: MatchInput, strategy: number, minerId: string): Promise<string[] | undefined> {
     const request: CompiledRequest = compileRequest(input, strategy, 1, await this.#priceReference());
-    const reply = await this.#scripts.run('matching/explain', shard, [JSON.stringify(request), minerId]);
-    const failed = reply[8] as string[] | null;
-    return failed ?? undefined;
+    return this.#homes.find(minerId, async (_prefix, shard) => {
+      const reply = await this.#scripts.run('matching/explain', shard, [JSON.stringify(request), minerId]);
+      return (reply[8] as string[] | null) ?? undefined;
+    });
   }
 
   /** Upper edge of the pool's highest priced bin, the same for all shards; at most a few seconds old. */
@@ -139,12 +135,12 @@ export class MatchStore {
     }
     return this.#reference.value;
   }
+}
 
-  #onAllShards(script: string, ...args: string[]): Promise<ScriptReply[]> {
-    return Promise.all(
-      Array.from({ length: this.shards }, (_, shard) => this.#scripts.run(script, shard, args)),
-    );
-  }
+/** A miner that moved between the looks at two shards was found in both. */
+function seenOnce(candidates: readonly Found[]): Found[] {
+  const seen = new Set<string>();
+  return candidates.filter(({ minerId }) => !seen.has(minerId) && seen.add(minerId));
 }
 
 function sum(replies: readonly ScriptReply[], field: number): number {

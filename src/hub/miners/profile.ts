@@ -95,6 +95,44 @@ export function profileFields(profile: Partial<MinerProfile>): string[] {
   ]);
 }
 
+const NUMBERS: ReadonlySet<string> = new Set([
+  'gpu_count',
+  'gpu_vram_gb',
+  'ram_gb',
+  'cpu_cores',
+  'max_parallel',
+] satisfies (keyof MinerProfile)[]);
+const LISTS: ReadonlySet<string> = new Set([
+  'tags',
+  'capabilities',
+  'accel',
+] satisfies (keyof MinerProfile)[]);
+const TEXTS: ReadonlySet<string> = new Set([
+  'addr',
+  'proto',
+  'gpu_name',
+  'gpu_key',
+  'base_price',
+  'region',
+  'tenant_id',
+  'wallet_address',
+] satisfies (keyof MinerProfile)[]);
+
+/**
+ * The profile in the fields of a miner's hash, as the journal takes it: the JSON that registering wrote, with what changed since.
+ * @param fields names and values in turn
+ */
+export function journalProfile(minerId: string, fields: readonly string[]): string {
+  const profile: Record<string, unknown> = { miner_id: minerId };
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const [name, value] = fields.slice(i, i + 2) as [string, string];
+    if (NUMBERS.has(name)) profile[name] = value === '' ? '' : Number(value);
+    else if (LISTS.has(name)) profile[name] = JSON.parse(value);
+    else if (TEXTS.has(name)) profile[name] = value;
+  }
+  return JSON.stringify(profile);
+}
+
 /** Tells whether two profiles differ without keeping both; 16 bytes of SHA-256, hex. */
 export function profileDigest(profile: MinerProfile): string {
   return createHash('sha256').update(JSON.stringify(profile)).digest('hex').slice(0, 32);

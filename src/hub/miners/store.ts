@@ -1,6 +1,7 @@
-import { controlChannel, keys, shardOf, shardPrefix } from '../../platform/keys.ts';
+import { controlChannel, keys, shardPrefix } from '../../platform/keys.ts';
 import { type RedisClient, shareWrites } from '../../platform/redis.ts';
 import { callToken, type ScriptReply, type Scripts } from '../../platform/scripts.ts';
+import type { Homes } from '../registry/homes.ts';
 import { Gatherer } from './gatherer.ts';
 import { profileDigest, profileFields } from './profile.ts';
 import { type BeatArguments, beatArguments, beatResult, durableJson, leaseOf, text } from './replies.ts';
@@ -47,23 +48,22 @@ const BEATS_PER_CALL = 16;
 const CALLS_PER_SHARD = 2;
 
 interface StoreOptions {
-  shards: number;
   /** Heartbeats that come within so many ms share round trips; 0: those of one tick. */
   gatherMs?: number;
 }
 
 /** Typed callers of the registry's scripts: one method, one script, one round trip. Throws what Redis throws. */
 export class MinerStore {
-  readonly shards: number;
   readonly #scripts: Scripts;
   readonly #redis: RedisClient;
+  readonly #homes: Homes;
   readonly #channel: string;
   readonly #beats: Gatherer<BeatArguments, ScriptReply>;
 
-  constructor(scripts: Scripts, redis: RedisClient, options: StoreOptions) {
+  constructor(scripts: Scripts, redis: RedisClient, homes: Homes, options: StoreOptions = {}) {
     this.#scripts = scripts;
     this.#redis = redis;
-    this.shards = options.shards;
+    this.#homes = homes;
     this.#channel = controlChannel(scripts.prefix);
     this.#beats = new Gatherer((shard, beats) => this.#sendBeats(shard, beats), {
       everyMs: options.gatherMs ?? 0,
@@ -75,7 +75,7 @@ export class MinerStore {
   /** Registers or registers again; `unknown_key` asks the caller to have Postgres vouch for the key (`input.durable`). */
   async register(input: RegisterInput): Promise<RegisterResult> {
     const { minerId, keyDigest, sessionDigest, profile, durable } = input;
-    const reply = await this.#run('miners/register', minerId, [
+    const reply = await this.#homes.runAtHome('miners/register', minerId, [
       keyDigest,
       sessionDigest,
       this.#channel,
@@ -97,8 +97,8 @@ export class MinerStore {
     beat: Beat,
     ack: string[] = [],
   ): Promise<BeatResult> {
-    const shard = shardOf(minerId, this.shards);
-    return beatResult(await this.#beats.add(shard, beatArguments(minerId, credential, beat, ack)));
+    const beating = beatArguments(minerId, credential, beat, ack);
+    return beatResult(await this.#homes.serve(minerId, (shard) => this.#beats.add(shard, beating)));
   }
 
   /** Renews the lease without readings. */
@@ -140,9 +140,8 @@ export class MinerStore {
 
   /** Forgets the key of a live miner, so that its next registration is decided by Postgres. */
   async forgetKey(minerId: string): Promise<void> {
-    const key = keys.miner(this.#prefixOf(minerId), minerId);
     // HSET would make a hash for an unknown miner; HDEL never does.
-    await this.#redis.hdel(key, 'key_digest');
+    await this.#homes.find(minerId, (shard) => this.#redis.hdel(keys.miner(shard, minerId), 'key_digest'));
   }
 
   /**
@@ -180,27 +179,26 @@ export class MinerStore {
 
   /** Says on every shard that a hub is there; returns the longest silence (ms) when one outlasted a lease. */
   async alive(): Promise<number | undefined> {
-    const replies = await this.#onAllShards('miners/alive', [BEACON_STEPS]);
+    const replies = await this.#homes.onAll('miners/alive', [BEACON_STEPS]);
     const silences = replies.filter((reply) => reply[0] === 'outage').map((reply) => Number(reply[1]));
     return silences.length > 0 ? Math.max(...silences) : undefined;
   }
 
   /** The hash of a miner as stored; undefined when it is not in the registry. */
   async get(minerId: string): Promise<MinerHash | undefined> {
-    const hash = await this.#redis.hgetall(keys.miner(this.#prefixOf(minerId), minerId));
-    return hash.slot === undefined ? undefined : hash;
+    return this.#homes.find(minerId, async (shard) => {
+      const hash = await this.#redis.hgetall(keys.miner(shard, minerId));
+      return hash.slot === undefined ? undefined : hash;
+    });
   }
 
   /** Commands that wait for a miner, oldest first, at most `limit`. */
   async pendingCommands(minerId: string, limit: number): Promise<PendingCommand[]> {
-    const entries = await this.#redis.xrange(
-      keys.commands(this.#prefixOf(minerId), minerId),
-      '-',
-      '+',
-      'COUNT',
-      limit,
-    );
-    return entries.map(([id, f]) => ({ id, name: f[1] as string, args: JSON.parse(f[3] as string) }));
+    const entries = await this.#homes.find(minerId, async (shard) => {
+      const waiting = await this.#redis.xrange(keys.commands(shard, minerId), '-', '+', 'COUNT', limit);
+      return waiting.length > 0 ? waiting : undefined;
+    });
+    return (entries ?? []).map(([id, f]) => ({ id, name: f[1] as string, args: JSON.parse(f[3] as string) }));
   }
 
   /** One page of the registry, shard by shard in slot order. A miner that moves meanwhile may be missed or seen twice. */
@@ -214,7 +212,8 @@ export class MinerStore {
     const ids: [shard: number, id: string][] = [];
     let total = 0;
     let nextCursor: string | undefined;
-    for (let shard = 0; shard < this.shards; shard++) {
+    const shards = await this.#homes.count();
+    for (let shard = 0; shard < shards; shard++) {
       const wanted = nextCursor === undefined && shard >= startShard ? limit - ids.length : 0;
       const from = shard === startShard ? startSlot : 0;
       const reply = await this.#scripts.run('miners/list', shard, [from, wanted, ...terms]);
@@ -234,7 +233,7 @@ export class MinerStore {
 
   /** Totals over all shards, and the highest priced bin of the pool (-1: no miner). */
   async stats(): Promise<FleetStats & { highestPriceBin: number }> {
-    const replies = await this.#onAllShards('miners/stats', []);
+    const replies = await this.#homes.onAll('miners/stats', []);
     const sum = (field: number) => replies.reduce((total, reply) => total + Number(reply[field]), 0);
     const known = sum(10);
     return {
@@ -262,17 +261,7 @@ export class MinerStore {
   }
 
   #run(script: string, minerId: string, args: (string | number)[]): Promise<ScriptReply> {
-    return this.#scripts.run(script, shardOf(minerId, this.shards), [minerId, ...args]);
-  }
-
-  #onAllShards(script: string, args: (string | number)[]): Promise<ScriptReply[]> {
-    return Promise.all(
-      Array.from({ length: this.shards }, (_, shard) => this.#scripts.run(script, shard, args)),
-    );
-  }
-
-  #prefixOf(minerId: string): string {
-    return shardPrefix(this.#scripts.prefix, shardOf(minerId, this.shards));
+    return this.#homes.run(script, minerId, args);
   }
 
   async #leave(

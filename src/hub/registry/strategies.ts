@@ -4,20 +4,22 @@ import { strategiesKey } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
 import type { Registry } from './difference.ts';
+import type { Homes } from './homes.ts';
 import { type RebuildReport, rebuildRegistry } from './rebuild.ts';
 import { RegistryStore } from './store.ts';
 
 interface RegistryDeps {
   readonly scripts: Scripts;
   readonly redis: RedisClient;
-  readonly config: Pick<Config, 'redis_shards' | 'heartbeat_grace_sec' | 'strategies'>;
+  readonly homes: Homes;
+  readonly config: Pick<Config, 'heartbeat_grace_sec' | 'strategies'>;
 }
 
-/** The registry that these settings speak of. */
-export function registryOf({ scripts, redis, config }: RegistryDeps): Registry {
+/** The registry as it is now, by these settings. */
+export async function registryOf({ scripts, redis, homes, config }: RegistryDeps): Promise<Registry> {
   return {
     store: new RegistryStore(scripts, redis),
-    shards: config.redis_shards,
+    shards: await homes.count(),
     strategies: Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights })),
     graceMs: config.heartbeat_grace_sec * 1000,
   };
@@ -33,7 +35,7 @@ export async function keepStrategies(deps: RegistryDeps): Promise<RebuildReport 
   const key = strategiesKey(deps.scripts.prefix);
   const wanted = createHash('sha256').update(JSON.stringify(deps.config.strategies)).digest('hex');
   if ((await deps.redis.get(key)) === wanted) return undefined;
-  const report = await rebuildRegistry(registryOf(deps));
+  const report = await rebuildRegistry(await registryOf(deps));
   if (report.left === 0) await deps.redis.set(key, wanted);
   return report;
 }

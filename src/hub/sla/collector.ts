@@ -5,6 +5,7 @@ import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
+import type { Homes } from '../registry/homes.ts';
 import { finishCollection } from './capacity.ts';
 import { levelsOf } from './levels.ts';
 import { addReadings, type Moment, readDeparted, readPage, readWindow } from './store.ts';
@@ -16,6 +17,7 @@ export interface CollectorDeps {
   readonly db: Database;
   readonly redis: RedisClient;
   readonly scripts: Scripts;
+  readonly homes: Homes;
   readonly log: Logger;
 }
 
@@ -91,7 +93,7 @@ async function openCollection(db: Database, slot: Date, startedAt: Date): Promis
 async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }: Collection): Promise<void> {
   let at: Position = { nextShard, nextSlot };
   const pacedUntilMs = performance.now() + deps.config.sla_collection_interval_seconds * 1000 * PACED_SHARE;
-  while (at.nextShard < deps.config.redis_shards) {
+  while (at.nextShard < (await deps.homes.count())) {
     const beganMs = performance.now();
     const page = await readPage(deps.scripts, at.nextShard, at.nextSlot, PAGE);
     const changes = await measure(deps, page.readings, { ...page, windowSec: deps.config.sla_window_sec });
@@ -116,19 +118,17 @@ async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }:
 
 /** Miners that were measured before and are not in the registry now: the time counts against them. */
 async function collectDeparted(deps: CollectorDeps, { slot, startedAt }: Collection): Promise<void> {
-  const { config, db, redis, scripts } = deps;
+  const { config, db, redis, scripts, homes } = deps;
   const liveSince = new Date(startedAt.getTime() - DEPARTED_AFTER_MS);
   let last = '';
   for (;;) {
     const ids = await db.run((orm) => findDeparted(orm, startedAt, liveSince, last));
     if (ids.length === 0) break;
     last = ids.at(-1) ?? last;
-    const uptimes = await readDeparted(redis, scripts.prefix, config.redis_shards, ids);
-    const readings = ids.map((miner_id, i) => ({
-      miner_id,
+    const readings = (await readDeparted(redis, homes, ids)).map((departed) => ({
+      ...departed,
       registered_ms: null,
       registered_outage_ms: null,
-      uptime_ms: uptimes[i] ?? null,
       places: null,
     }));
     const clock = await readPage(scripts, 0, 0, 0);

@@ -1,8 +1,9 @@
 import { type SQL, sql } from 'drizzle-orm';
 import type { Orm } from '../../platform/db.ts';
-import { keys, shardOf, shardPrefix } from '../../platform/keys.ts';
+import { keys } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
+import type { Homes } from '../registry/homes.ts';
 import { feedback } from '../trust/tables.ts';
 import type { LevelSums } from './levels.ts';
 import { slaMetrics, slaMiners } from './tables.ts';
@@ -74,20 +75,26 @@ export async function readPage(
   };
 }
 
-/** Online time of miners that have left the registry. Null when it is no longer known. */
+/**
+ * Online time of those of these miners that have left the registry; null when it is no longer known. While the number of shards changes,
+ * a collection may have passed by one that moved meanwhile: it is there, so it is not among them.
+ */
 export async function readDeparted(
   redis: RedisClient,
-  prefix: string,
-  shards: number,
+  homes: Homes,
   minerIds: readonly string[],
-): Promise<(number | null)[]> {
-  const pipeline = redis.pipeline();
-  for (const id of minerIds) pipeline.get(keys.uptime(shardPrefix(prefix, shardOf(id, shards)), id));
-  const replies = (await pipeline.exec()) ?? [];
-  return replies.map(([error, value]) => {
-    if (error) throw error;
-    return value === null ? null : Number(value);
+): Promise<{ miner_id: string; uptime_ms: number | null }[]> {
+  const departed = minerIds.map(async (id) => {
+    const prefixes = await homes.prefixesOf(id);
+    const [uptimes, there] = await Promise.all([
+      Promise.all(prefixes.map((prefix) => redis.get(keys.uptime(prefix, id)))),
+      Promise.all(prefixes.map((prefix) => redis.exists(keys.miner(prefix, id), keys.moving(prefix, id)))),
+    ]);
+    if (prefixes.length > 1 && there.some((count) => count > 0)) return [];
+    const uptime = uptimes.find((found) => found !== null);
+    return [{ miner_id: id, uptime_ms: uptime === undefined ? null : Number(uptime) }];
   });
+  return (await Promise.all(departed)).flat();
 }
 
 /**

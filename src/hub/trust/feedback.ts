@@ -1,12 +1,11 @@
 import * as v from 'valibot';
-import type { Config } from '../../platform/config.ts';
 import { type Database, isPostgresUnavailable } from '../../platform/db.ts';
 import { AppError, isConnectionError } from '../../platform/errors.ts';
-import { shardOf } from '../../platform/keys.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { Metrics } from '../../platform/metrics.ts';
 import type { Scripts } from '../../platform/scripts.ts';
 import { Turns } from '../../platform/turns.ts';
+import type { Homes } from '../registry/homes.ts';
 import {
   type CommitResult,
   commitFeedback,
@@ -21,7 +20,8 @@ import type { Outcome } from './trust.ts';
 export interface FeedbackDeps {
   readonly db: Database;
   readonly scripts: Scripts;
-  readonly config: TrustSettings & Pick<Config, 'redis_shards'>;
+  readonly homes: Homes;
+  readonly config: TrustSettings;
   readonly log: Logger;
   readonly metrics: Pick<Metrics, 'feedback'>;
 }
@@ -135,12 +135,11 @@ export async function applyUnapplied(deps: FeedbackDeps, limit: number): Promise
  * something newer. A miner that is not registered now is told when it registers again.
  */
 export async function applyTrust(
-  deps: Pick<FeedbackDeps, 'scripts' | 'config'>,
+  deps: Pick<FeedbackDeps, 'homes'>,
   trust: TrustSnapshot,
   reservation: { id: string; end: string } = { id: '', end: '' },
 ): Promise<'applied' | 'stale' | 'unknown_miner'> {
-  const [status] = await deps.scripts.run('trust/apply', shardOf(trust.minerId, deps.config.redis_shards), [
-    trust.minerId,
+  const [status] = await deps.homes.run('trust/apply', trust.minerId, [
     trust.seq,
     trust.alpha,
     trust.beta,
@@ -191,7 +190,7 @@ async function appendToJournal(deps: FeedbackDeps, row: FeedbackRow): Promise<vo
     reservation_id: row.reservationId,
     at_ms: row.atMs,
   };
-  const shard = shardOf(row.minerId, deps.config.redis_shards);
+  const shard = () => deps.homes.homeOf(row.minerId);
   const [status] = await deps.scripts.run('trust/journal', shard, [JSON.stringify(entry)]);
   if (status === 'journal_full')
     throw new AppError('unavailable', 'the journal is full', { retry_after_sec: 5 });
