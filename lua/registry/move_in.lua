@@ -26,8 +26,9 @@ local REMEMBER_MS = 86400000
 
 local now = clock_ms(clock)
 local came, key = P .. 'moved:' .. miner_id, miner_key(miner_id)
--- A miner comes once in each layout, so a mover that was late does not bring back one that has left since.
-if redis.call('GET', came) == C.layout or redis.call('HEXISTS', key, 'slot') == 1 then return { 'there' } end
+local state = cjson.decode(state_json)
+-- A miner is taken out once in each layout, so a mover that was late does not bring back one that came before and has left since.
+if redis.call('GET', came) == state.layout or redis.call('HEXISTS', key, 'slot') == 1 then return { 'there' } end
 if now > until_ms + CLOCK_SKEW_MS then return { 'late' } end
 
 local function put_reservations(list)
@@ -69,9 +70,8 @@ local function put_miner(state)
   end
 end
 
-local state = cjson.decode(state_json)
 if state.fields then put_miner(state) end
 if state.uptime_ms then redis.call('SET', P .. 'uptime:' .. miner_id, state.uptime_ms, 'PX', math.max(1, state.uptime_ttl_ms)) end
-redis.call('SET', came, C.layout, 'PX', REMEMBER_MS)
+redis.call('SET', came, state.layout, 'PX', REMEMBER_MS)
 redis.call('UNLINK', P .. 'moving:' .. miner_id)
 return { 'ok' }

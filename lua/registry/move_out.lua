@@ -8,7 +8,8 @@ ARGV[3]   token     of the mover
 ARGV[4]   token_ms  how long the token holds
 ARGV[5]   which     'any' | 'taken_out': only a miner that somebody took out before
 
-RETURNS {'taken', state (JSON), until_ms} | {'busy'} (another mover is at it) | {'gone'} (nothing of the miner is here)
+RETURNS {'taken', state (JSON), until_ms} | {'busy'} (another mover is at it)
+      | {'gone', the layout in which it last came here ('' unknown)} (nothing of the miner is here)
 ]]
 --- @include "base"
 --- @include "record"
@@ -33,7 +34,8 @@ if taken[1] then
   redis.call('HSET', key, 'token', token, 'until_ms', until_ms)
   return { 'taken', taken[3], until_ms }
 end
-if which ~= 'any' then return { 'gone' } end
+local gone = { 'gone', redis.call('GET', P .. 'moved:' .. miner_id) or '' }
+if which ~= 'any' then return gone end
 
 -- A held reservation goes along; what stays names the miner, for those who ask by the reservation's id.
 local function take_reservation(id)
@@ -78,8 +80,9 @@ end
 
 local miner, uptime_key = load_miner(miner_id), P .. 'uptime:' .. miner_id
 local uptime = redis.call('GET', uptime_key)
-if not miner and not uptime then return { 'gone' } end
+if not miner and not uptime then return gone end
 local state = miner and take_miner(miner) or {}
+state.layout = C.layout
 if uptime then
   state.uptime_ms, state.uptime_ttl_ms = uptime, redis.call('PTTL', uptime_key)
   redis.call('UNLINK', uptime_key)

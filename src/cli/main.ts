@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'shards plan': async () => (await import('./commands/shards.ts')).shardsPlan,
   'job run': async () => (await import('./commands/job.ts')).jobRun,
   'job watch': async () => (await import('./commands/job.ts')).jobWatch,
+  'shards rebalance': async () => (await import('./commands/shards.ts')).shardsRebalance,
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
   'billing sync': async () => (await import('./commands/billing.ts')).billingSync,
   'billing usage': async () => (await import('./commands/billing.ts')).billingUsage,

@@ -24,7 +24,7 @@
  * | `once:<token>` | string | the answer of a call that may not happen twice; expires after a minute |
  * | `layout` | JSON | the shards as this one knows them; that of shard 0 has the first word (`src/hub/registry/layout.ts`) |
  * | `moving:<id>` | hash, rare | a miner on its way to another shard: `token`, `until_ms` of its mover, `state` (JSON, all that it is) |
- * | `moved:<id>` | string, expires | the layout in which a miner came from another shard, so that it does not come twice |
+ * | `moved:<id>` | string, expires | the layout in which a miner was taken out of the shard that it came from, so that it does not come twice |
  * | `rebalance` | string, expires | shard 0 only: somebody is changing the number of shards |
  * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
  * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |

@@ -1,7 +1,10 @@
+import { rebalance } from '../../hub/registry/rebalance.ts';
 import { defineCommand } from '../command.ts';
-import { CommandError } from '../errors.ts';
+import { CommandError, UsageError } from '../errors.ts';
 import { numberOption, wholeOption } from '../numbers.ts';
+import { Progress } from '../progress.ts';
 import { MEASURED, MEASURED_AT, planShards } from '../shards-plan.ts';
+import { withStores } from '../stores.ts';
 import { formatTable } from '../table.ts';
 
 const GIB = 1024 ** 3;
@@ -64,6 +67,53 @@ export const shardsPlan = defineCommand({
     terminal.out(
       formatTable(['PLAN', `${miners} miners, ${Math.ceil(demand.heartbeatsPerSec)} heartbeats/s`], rows),
     );
+  },
+});
+
+const MAX_SHARDS = 1024;
+
+export const shardsRebalance = defineCommand({
+  name: 'shards rebalance',
+  summary:
+    'Changes the number of shards while the pool serves: moves each miner, with all that belongs to it.',
+  options: {
+    shards: { type: 'string', value: 'n', help: 'how many there shall be' },
+    rate: text('n', 'moved a second, at most', 1_000),
+    parallel: text('n', 'on their way at once: so many are unseen for about a millisecond', 8),
+    'journal-timeout-sec': text(
+      's',
+      'wait so long for the worker to empty the journals of shards that go',
+      60,
+    ),
+    json: { type: 'boolean', help: 'print JSON' },
+  },
+  notes: `Ctrl-C stops it between two moves; the pool serves on. The same command goes on where it was, also after a crash; with the number
+that it came from, it goes back. Needs a worker when there are to be fewer. Works on Redis itself, with the settings of the hub.`,
+  async run({ values }, terminal) {
+    if (values.shards === undefined) throw new UsageError('needs --shards');
+    const shards = wholeOption('shards', values.shards, { min: 1, max: MAX_SHARDS });
+    const perSecond = wholeOption('rate', values.rate, { min: 1, max: 100_000 });
+    const parallel = wholeOption('parallel', values.parallel, { min: 1, max: 256 });
+    const timeout = wholeOption('journal-timeout-sec', values['journal-timeout-sec'], {
+      min: 0,
+      max: 86_400,
+    });
+    const signal = terminal.stopSignal();
+    let count = 0;
+    const line = () => `${count} moved to their place among ${shards} shards`;
+    const progress = new Progress(process.stderr, { line, screen: () => [line()] });
+    const moved = () => {
+      count += 1;
+    };
+    const options = { shards, perSecond, parallel, journalTimeoutMs: timeout * 1000, signal, moved };
+    const report = await withStores(terminal, (deps) => rebalance(deps, options)).finally(() =>
+      progress.stop(),
+    );
+    if (values.json) terminal.out(JSON.stringify(report));
+    else if (!report.done) terminal.out(`Stopped after ${report.moved}; the same command goes on.`);
+    else if (report.from === report.to) terminal.out(`There are ${report.to} shards already.`);
+    else terminal.out(`${report.from} shards are ${report.to} now; ${report.moved} moved.`);
+    return report.done ? 0 : 1;
   },
 });
 

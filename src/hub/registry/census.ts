@@ -18,7 +18,7 @@ export interface Census {
 }
 
 /** Of a large hash or sorted set, so many take Redis about half a millisecond. */
-const SCAN_COUNT = 200;
+export const SCAN_COUNT = 200;
 
 const KINDS: Readonly<Record<string, keyof Census>> = {
   miner: 'miners',
@@ -67,7 +67,10 @@ export async function takeCensus({ redis, prefix }: RegistryStore, shards: numbe
   }));
 }
 
-async function* scanKeys(scan: (cursor: string) => Promise<[string, string[]]>): AsyncGenerator<string> {
+/** All that a SCAN, from cursor to cursor, names. */
+export async function* scanKeys(
+  scan: (cursor: string) => Promise<[string, string[]]>,
+): AsyncGenerator<string> {
   let cursor = '0';
   do {
     const [next, keys] = await scan(cursor);

@@ -16,6 +16,8 @@ const COPY_ATTEMPTS = 5;
 interface MovingState {
   readonly fields?: readonly string[];
   readonly journaled?: boolean;
+  /** The layout in which it was taken out. */
+  readonly layout: string;
 }
 
 /**
@@ -40,9 +42,9 @@ export class Mover {
     const former = formerHomeOf(layout, minerId);
     if (former === undefined) return false;
     const left = await this.#moveFrom(layout, former, minerId, 'any');
-    // Taken out of its home by a mover to the former layout's other shards, before the direction was turned round.
-    const stranded = await this.#moveFrom(layout, homeOf(layout, minerId), minerId, 'taken_out');
-    return left || stranded;
+    // Taken out of what is its home again, before the direction was turned round; unless it had arrived, and left from there.
+    const stranded = await this.#moveFrom(layout, homeOf(layout, minerId), minerId, 'taken_out', left.came);
+    return left.moved || stranded.moved;
   }
 
   /**
@@ -70,7 +72,13 @@ export class Mover {
     throw unavailable(name);
   }
 
-  async #moveFrom(layout: Layout, from: number, minerId: string, which: string): Promise<boolean> {
+  async #moveFrom(
+    layout: Layout,
+    from: number,
+    minerId: string,
+    which: 'any' | 'taken_out',
+    came = '',
+  ): Promise<{ moved: boolean; came: string }> {
     const token = randomBytes(9).toString('base64url');
     const deadline = performance.now() + WAIT_MS;
     for (let waitMs = BACKOFF_MS.first; ; waitMs = Math.min(BACKOFF_MS.most, waitMs * 2)) {
@@ -80,17 +88,18 @@ export class Mover {
         TOKEN_MS,
         which,
       ]);
-      if (out[0] === 'gone') return false;
+      if (out[0] === 'gone') return { moved: false, came: out[1] as string };
       if (out[0] === 'taken') {
         const [state, untilMs] = out.slice(1) as [string, string];
-        if (await this.#putIn(layout, from, minerId, token, state, untilMs)) return true;
+        const moved = await this.#putIn(layout, from, minerId, token, state, untilMs, came);
+        if (moved !== 'late') return { moved: moved === 'ok', came };
       }
       if (performance.now() > deadline) throw unavailable('this miner, which is on its way,');
       await sleep(waitMs * (0.5 + Math.random()));
     }
   }
 
-  /** @returns false when the token ended meanwhile */
+  /** @returns `late` when the token ended meanwhile, `there` when it had come before */
   async #putIn(
     layout: Layout,
     from: number,
@@ -98,15 +107,20 @@ export class Mover {
     token: string,
     state: string,
     untilMs: string,
-  ): Promise<boolean> {
-    const { fields, journaled } = JSON.parse(state) as MovingState;
+    came: string,
+  ): Promise<string> {
+    const { fields, journaled, layout: takenIn } = JSON.parse(state) as MovingState;
     const home = this.#layouts.pin(layout, homeOf(layout, minerId));
-    const profile = fields !== undefined && journaled === true ? journalProfile(minerId, fields) : '';
-    const put = await this.#scripts.run('registry/move_in', home, [minerId, state, untilMs, profile]);
-    if (put[0] === 'late') return false;
+    let outcome = 'there';
+    if (takenIn !== came) {
+      const profile = fields !== undefined && journaled === true ? journalProfile(minerId, fields) : '';
+      const put = await this.#scripts.run('registry/move_in', home, [minerId, state, untilMs, profile]);
+      outcome = put[0];
+      if (outcome === 'late') return outcome;
+    }
     for (const shard of [this.#layouts.pin(layout, from), home]) {
       await this.#scripts.run('registry/move_done', shard, [minerId, token]);
     }
-    return true;
+    return outcome;
   }
 }
