@@ -105,7 +105,8 @@ that it came from, it goes back. Needs a worker when there are to be fewer. Work
     const moved = () => {
       count += 1;
     };
-    const options = { shards, perSecond, parallel, journalTimeoutMs: timeout * 1000, signal, moved };
+    const begun = (from: number, to: number) => terminal.note(`moving from ${from} to ${to} shards`);
+    const options = { shards, perSecond, parallel, journalTimeoutMs: timeout * 1000, signal, begun, moved };
     const report = await withStores(terminal, (deps) => rebalance(deps, options)).finally(() =>
       progress.stop(),
     );

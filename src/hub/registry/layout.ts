@@ -19,6 +19,9 @@ const LayoutText = v.pipe(
 /** How many shards there are, and whether miners are on their way to another number of them. */
 export type Layout = v.InferOutput<typeof LayoutText>;
 
+/** Who had begun to look through a shard that is gone finds it empty, and no error; then that is forgotten. */
+const GONE_KEEP_MS = 2_000;
+
 /** Another layout came in between; the call has done nothing. */
 export class LayoutChanged extends Error {}
 
@@ -77,7 +80,7 @@ export class Layouts implements LayoutSource {
     if (text !== '' && v.parse(LayoutText, text).version > first.version) {
       this.#adopt(await this.#raise(0, text));
     } else {
-      await this.#raise(shard, textOf(first));
+      await this.#raise(shard, textOf(first), '', shard < shardCount(first) ? 0 : GONE_KEEP_MS);
     }
   }
 
@@ -104,8 +107,8 @@ export class Layouts implements LayoutSource {
   }
 
   /** Writes a newer layout to a shard. @returns the layout that it holds then */
-  async #raise(shard: number, text: string, expected = ''): Promise<string> {
-    const reply = await this.#scripts.run('registry/layout', shard, [text, expected]);
+  async #raise(shard: number, text: string, expected = '', keepMs = 0): Promise<string> {
+    const reply = await this.#scripts.run('registry/layout', shard, [text, expected, keepMs]);
     return reply[1] as string;
   }
 

@@ -19,6 +19,8 @@ export interface RebalanceOptions {
   readonly journalTimeoutMs: number;
   /** Stops between two moves; run it again to go on, or with the old number to go back. */
   readonly signal: AbortSignal;
+  /** Told once every shard knows that miners move. */
+  readonly begun: (from: number, to: number) => void;
   /** Told of each that was moved. */
   readonly moved: () => void;
 }
@@ -48,6 +50,7 @@ export function rebalance(deps: RebalanceDeps, options: RebalanceOptions): Promi
     const layout = await beginMoving(deps, options.shards);
     const { moving } = layout;
     if (moving === undefined) return { from: layout.shards, to: layout.shards, moved: 0, done: true };
+    options.begun(layout.shards, moving.shards);
     const moved = await moveAll(deps, options);
     const report = { from: layout.shards, to: moving.shards, moved };
     if (options.signal.aborted) return { ...report, done: false };

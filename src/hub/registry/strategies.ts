@@ -5,6 +5,7 @@ import type { RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
 import type { Registry } from './difference.ts';
 import type { Homes } from './homes.ts';
+import { shardCount } from './layout.ts';
 import { type RebuildReport, rebuildRegistry } from './rebuild.ts';
 import { RegistryStore } from './store.ts';
 
@@ -19,7 +20,7 @@ interface RegistryDeps {
 export async function registryOf({ scripts, redis, homes, config }: RegistryDeps): Promise<Registry> {
   return {
     store: new RegistryStore(scripts, redis),
-    shards: await homes.count(),
+    shards: shardCount(await homes.layouts.refresh()),
     strategies: Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights })),
     graceMs: config.heartbeat_grace_sec * 1000,
   };
