@@ -74,8 +74,8 @@ local function count_mean_latency(was_text, is_text)
   if (was == nil) ~= (is == nil) then redis.call('HINCRBY', P .. 'stats', 'latency_known', is and 1 or -1) end
 end
 
--- Refreshes latency_norm when the miner's bucket moves, else once a lease: the others move too, and reading the
--- histogram at every beat would cost more than it tells. Returns the bucket that the histogram counts (-1: none).
+-- Refreshes latency_norm when the miner's bucket moves, else once a lease (not of a miner that `keeps_latency_norm`): the
+-- others move too, and reading the histogram at every beat would cost more than it tells. Returns the bucket that the histogram counts (-1: none).
 local function settle_latency_norm(miner, now, latency, online)
   if latency < 0 then
     miner.latency_norm = UNKNOWN_LATENCY_NORM
@@ -86,7 +86,8 @@ local function settle_latency_norm(miner, now, latency, online)
   local known = online and indexed.state == 'online' and indexed.latency_ms ~= ''
   local moved = not known or (indexed.latency_ms ~= miner.latency_ms
     and log_bin(tonumber(indexed.latency_ms), ETA_UNIT) ~= bucket)
-  if moved or now - number_or(miner.latency_norm_at_ms, -math.huge) >= C.session_ttl_ms then
+  local aged = now - number_or(miner.latency_norm_at_ms, -math.huge) >= C.session_ttl_ms
+  if (moved or aged) and not miner.keeps_latency_norm then
     miner.latency_norm = latency_norm_of(miner.region, bucket)
     miner.latency_norm_at_ms = now
   end

@@ -50,7 +50,8 @@ local function put_index(state)
   local miner = load_miner(miner_id)
   move_static(slot, {}, static_terms(stored_profile(miner_id)))
   if miner.state == 'online' then count_mean_latency('', miner.latency_ms) end
-  -- Its place among the latencies of its region stays as it was: there are few here to compare it with at first.
+  -- At first there are few here to compare its latency with.
+  miner.keeps_latency_norm = true
   miner.indexed.price, miner.indexed.eta_ms = '', ''
   settle(miner, now)
 end

@@ -23,6 +23,7 @@ RETURNS {'taken', state (JSON), until_ms} | {'busy'} (another mover is at it)
 
 local clock, miner_id, token, token_ms, which = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local POINTER_MS = 86400000
+local JOURNAL_MARGIN_MS = 60000
 local HOLD = '^' .. hold_field('(.+)') .. '$'
 
 local now = clock_ms(clock)
@@ -48,11 +49,11 @@ local function take_reservation(id)
   return { id = id, fields = fields }
 end
 
--- Whether the journal may still hold an entry about the profile: then the profile has to stand in the journal of the next shard too, or
+-- Whether the journal may still hold an entry about the profile (one too many does no harm): then the profile has to stand in the journal of the next shard too, or
 -- the two journals would reach Postgres in any order.
 local function is_journaled(profile_version)
   local first = redis.call('XRANGE', JOURNAL, '-', '+', 'COUNT', 1)[1]
-  return first ~= nil and tonumber(string.match(first[1], '^%d+')) <= number_or(profile_version, 0)
+  return first ~= nil and tonumber(string.match(first[1], '^%d+')) <= number_or(profile_version, 0) + JOURNAL_MARGIN_MS
 end
 
 local function take_miner(miner)
