@@ -51,6 +51,7 @@ export interface BenchRegistry {
   readonly redis: RedisClient;
   readonly config: Config;
   readonly scripts: Scripts;
+  readonly homes: Homes;
   readonly miners: MinerStore;
   /** `highestPriceBin` is read once, so that no other script runs between matches; the registry must not change any more. */
   matching(): Promise<{ store: MatchStore; highestPriceBin: number }>;
@@ -77,6 +78,7 @@ export async function openRegistry(settings: Record<string, string>, undo: Undo)
     redis,
     config,
     scripts,
+    homes,
     miners,
     async matching() {
       const { highestPriceBin } = await miners.stats();

@@ -101,9 +101,14 @@ export class Layouts implements LayoutSource {
   /** For `Scripts.run`: a shard of this layout. The call throws LayoutChanged once another is known. */
   pin(layout: Layout, shard: number): () => number {
     return () => {
-      if (this.#known?.layout !== layout) throw new LayoutChanged('the shards have changed');
+      this.check(layout);
       return shard;
     };
+  }
+
+  /** @throws LayoutChanged when another layout than this is known now; then what was found by this one may be wrong */
+  check(layout: Layout): void {
+    if (this.#known?.layout !== layout) throw new LayoutChanged('the shards have changed');
   }
 
   /** Writes a newer layout to a shard. @returns the layout that it holds then */

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { unavailable } from '../../platform/errors.ts';
-import type { Scripts } from '../../platform/scripts.ts';
+import { callToken, type Scripts } from '../../platform/scripts.ts';
 import { journalProfile } from '../miners/profile.ts';
 import { formerHomeOf, homeOf, type Layout, type Layouts } from './layout.ts';
 
@@ -79,7 +78,7 @@ export class Mover {
     which: 'any' | 'taken_out',
     came = '',
   ): Promise<{ moved: boolean; came: string }> {
-    const token = randomBytes(9).toString('base64url');
+    const token = callToken();
     const deadline = performance.now() + WAIT_MS;
     for (let waitMs = BACKOFF_MS.first; ; waitMs = Math.min(BACKOFF_MS.most, waitMs * 2)) {
       const out = await this.#scripts.run('registry/move_out', this.#layouts.pin(layout, from), [
