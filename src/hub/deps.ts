@@ -72,10 +72,6 @@ export function openDeps(
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   const homes = new Homes(scripts, config.redis_shards, log);
-  // A Redis that was away may have lost its data, and be given another layout by whoever asks first.
-  redis.on('ready', () =>
-    homes.layouts.refresh().catch((err: unknown) => log.debug({ err }, 'layout not read')),
-  );
   const miners = new MinerStore(scripts, redis, homes, { gatherMs: GATHER_MS });
   const matching = new MatchStore(scripts, homes, {
     strategies: Object.keys(config.strategies),

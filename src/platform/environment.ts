@@ -97,7 +97,7 @@ export const environment = v.object({
     text(/^[A-Za-z0-9_-]{1,32}$/, 'must be 1-32 letters, digits, _ or -'),
   ),
   REDIS_SHARDS: setting(
-    'Shards of the live registry; 1, or 16 and more on a Redis Cluster; fixed for the life of a registry',
+    'Shards of a new registry; 1, or 16 and more on a Redis Cluster; `poolhub shards rebalance` changes it later',
     '1',
     whole(1, 1024),
   ),

@@ -47,6 +47,21 @@ async function fieldsOf(world: World) {
   return new Map(fields.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
+/** Nobody has come or gone since: slots without a miner, and bytes without a slot, are none. */
+async function assertDense({ redis, scripts }: World, shards: number): Promise<void> {
+  for (let shard = 0; shard < shards; shard++) {
+    const prefix = shardPrefix(scripts.prefix, shard);
+    const [slots, miners] = [
+      await redis.get(`${prefix}slots:next`),
+      await redis.hget(`${prefix}terms`, 'all'),
+    ];
+    assert.equal(Number(slots), Number(miners));
+    for (const name of await redis.keys(`${prefix}ix:*`)) {
+      assert.ok((await redis.strlen(name)) <= Math.ceil(Number(slots) / 8), name);
+    }
+  }
+}
+
 test('any registry, moved to any number of shards, is whole and matches exactly', async () => {
   const redis = await connect(0);
   const sizes = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 2, maxLength: 3 });
@@ -68,6 +83,7 @@ test('any registry, moved to any number of shards, is whole and matches exactly'
         assert.equal((await run(world, shards)).done, true);
         world = again(world, redis, shards);
         assert.deepEqual(await fieldsOf(world), before);
+        if (shards > from) await assertDense(world, from);
         await assertVerified(world);
         const pool = await poolOf(world);
         for (const request of requests) await assertExact(world, pool, request);

@@ -39,11 +39,12 @@ function repeating(world: World): World {
   return world;
 }
 
-/** What the registry holds, less the names of sessions, which are never the same. */
+/** What the registry holds, less the names of sessions and reservations, which are never the same. */
 async function contentOf(world: World): Promise<unknown> {
-  const hashes = (await world.hashes()).map(
-    ({ id, hash: { session, registration, ...hash } }) => [id, hash] as const,
-  );
+  const hashes = (await world.hashes()).map(({ id, hash: { session, registration, ...hash } }) => {
+    const fields = Object.entries(hash).map(([name, value]) => [name.replace(/^hold:.*/, 'hold'), value]);
+    return [id, Object.fromEntries(fields)] as const;
+  });
   const commands = await Promise.all(
     hashes.map(async ([id]) => (await world.miners.pendingCommands(id, 100)).map(({ name }) => name)),
   );

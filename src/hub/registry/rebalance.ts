@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, isConnectionError } from '../../platform/errors.ts';
 import type { HubDeps } from '../deps.ts';
+import { compactShards } from './compact.ts';
 import { type Layout, shardCount } from './layout.ts';
 import { alone } from './rebalance-lock.ts';
 import { clearShards, emptyJournals } from './rebalance-shards.ts';
@@ -58,6 +59,7 @@ export function rebalance(deps: RebalanceDeps, options: RebalanceOptions): Promi
     await emptyJournals(deps, moving.shards, all, options.journalTimeoutMs);
     await change(deps, layout, { version: layout.version + 1, shards: moving.shards });
     await clearShards(deps, moving.shards, all);
+    if (moving.shards > layout.shards) await compactShards(deps, layout.shards);
     return { ...report, done: true };
   });
 }
