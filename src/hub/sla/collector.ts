@@ -93,7 +93,7 @@ async function openCollection(db: Database, slot: Date, startedAt: Date): Promis
 async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }: Collection): Promise<void> {
   let at: Position = { nextShard, nextSlot };
   const pacedUntilMs = performance.now() + deps.config.sla_collection_interval_seconds * 1000 * PACED_SHARE;
-  while (at.nextShard < (await deps.homes.count())) {
+  for (let shards = await deps.homes.count(); at.nextShard < shards; shards = await deps.homes.count()) {
     const beganMs = performance.now();
     const page = await readPage(deps.scripts, at.nextShard, at.nextSlot, PAGE);
     const changes = await measure(deps, page.readings, { ...page, windowSec: deps.config.sla_window_sec });
@@ -111,7 +111,7 @@ async function collectShards(deps: CollectorDeps, { slot, nextShard, nextSlot }:
       },
     });
     const endMs = performance.now();
-    const isPaced = endMs < pacedUntilMs && at.nextShard < deps.config.redis_shards;
+    const isPaced = endMs < pacedUntilMs && at.nextShard < shards;
     if (isPaced) await sleep(Math.max(0, PAGE_EVERY_MS - (endMs - beganMs)));
   }
 }
