@@ -61,8 +61,7 @@ local function put_miner(state)
   put_reservations(state.reservations)
   put_index(state)
   redis.call('ZADD', P .. 'leases', state.lease_due, miner_id)
-  local override_until = redis.call('HGET', key, 'price_override_until_ms')
-  if override_until and override_until ~= '' then redis.call('ZADD', P .. 'overrides', override_until, miner_id) end
+  if state.override_due ~= '' then redis.call('ZADD', P .. 'overrides', state.override_due, miner_id) end
   for _, entry in ipairs(state.commands) do redis.call('XADD', P .. 'commands:' .. miner_id, entry[1], unpack(entry[2])) end
   if state.changed == 1 then redis.call('SADD', P .. 'changed', miner_id) end
   if profile_json ~= '' then

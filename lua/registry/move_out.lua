@@ -71,6 +71,7 @@ local function take_miner(miner)
   local state = {
     fields = fields, reservations = reservations, commands = redis.call('XRANGE', commands, '-', '+'),
     lease_due = redis.call('ZSCORE', P .. 'leases', miner_id) or miner.lease_until_ms,
+    override_due = redis.call('ZSCORE', P .. 'overrides', miner_id) or '',
     changed = redis.call('SISMEMBER', P .. 'changed', miner_id), outage_ms = text_of(outage_so_far(now)),
     journaled = is_journaled(redis.call('HGET', name, 'profile_version')),
   }
