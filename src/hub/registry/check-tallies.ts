@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { batches, type Census, scanPairs, takeCensus } from './census.ts';
 import type { Difference, Registry } from './difference.ts';
 import { latencyBucket } from './expected.ts';
@@ -5,9 +6,10 @@ import { latencyBucket } from './expected.ts';
 const READ_MINERS = 100;
 /**
  * Miners that move while they are read look like differences. A true one is the same, to the unit, each time that all miners are read again;
- * this many times in all.
+ * this many times in all. Miners that beat in step look alike at regular distances, so those are random.
  */
-const READINGS = 3;
+const READINGS = 6;
+const PAUSE_MS = { least: 2, most: 20 };
 
 /** What to add to which count: `hash field` -> amount. */
 type Corrections = Map<string, number>;
@@ -20,6 +22,7 @@ export async function* checkTallies(
 ): AsyncGenerator<Difference> {
   let corrections = await readCorrections(registry, shard, census);
   for (let reading = 1; corrections.size > 0 && reading < READINGS; reading++) {
+    await sleep(PAUSE_MS.least + Math.random() * (PAUSE_MS.most - PAUSE_MS.least));
     const again = (await takeCensus(registry.store, registry.shards))[shard] as Census;
     const later = await readCorrections(registry, shard, again);
     corrections = new Map([...corrections].filter(([name, amount]) => later.get(name) === amount));
