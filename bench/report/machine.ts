@@ -26,7 +26,7 @@ export async function lookAtMachine(undo: Undo): Promise<Machine> {
     cpu: os.cpus()[0]?.model.replace(/\s+/g, ' ').trim() ?? 'unknown processor',
     cores: os.cpus().length,
     memory_gib: Math.round(os.totalmem() / GIB),
-    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    system: `${os.type()} ${os.release().split('-')[0]} ${os.arch()}`,
     node: process.version.slice(1),
     redis: await redisVersion(url),
     postgres: await postgresVersion(dsn),

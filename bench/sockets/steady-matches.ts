@@ -27,7 +27,10 @@ export async function matchSteadily(
     const waitMs = startedMs + (n * 1000) / perSec - performance.now();
     if (waitMs > 0) await sleep(waitMs);
     const answer = match(client, shapes[n % shapes.length] as Shape, latency);
-    answers.push(onFailed === undefined ? answer : answer.catch((error) => taken(error, onFailed)));
+    const settled = onFailed === undefined ? answer : answer.catch((error) => taken(error, onFailed));
+    // Awaited at the end; one that fails before is no unhandled rejection.
+    settled.catch(() => {});
+    answers.push(settled);
   }
   await Promise.all(answers);
   return latency;
