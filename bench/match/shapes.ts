@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { MatchInput } from '../../src/hub/matching/types.ts';
-import { ascending, median, quantile } from '../support/statistics.ts';
+import { ascending, quantile } from '../support/statistics.ts';
 import type { PoolMiner } from './pool.ts';
 
 /** The clauses that the shapes use: brute force and SQL know each of them. */
@@ -75,7 +75,10 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
   const vram = ascending(pool.map((miner) => miner.vramGb));
   const price = ascending(pool.map((miner) => miner.price));
   const medianPrice = quantile(price, 0.5);
-  const rareGpuPrices = pool.filter((miner) => miner.gpuKey === rareGpu).map((miner) => miner.price);
+  // A price of a miner, for a mean of two may have more decimals than a price can have.
+  const rareGpuPrices = ascending(
+    pool.filter((miner) => miner.gpuKey === rareGpu).map((miner) => miner.price),
+  );
   const two = [popular, nameAt(capabilities, 2)];
   const three = [popular, nameAt(capabilities, 1), nameAt(capabilities, 4)];
   const kinds: [name: string, query: Omit<ShapeQuery, 'top_k'>, topK?: number][] = [
@@ -84,7 +87,7 @@ export function shapesOf(pool: readonly PoolMiner[]): Shape[] {
       'popular capability with minimum VRAM',
       { capabilities_any: [popular], min_vram_gb: quantile(vram, 0.6) },
     ],
-    ['rare GPU with price cap', { gpu_name_any: [rareGpu], max_price: median(rareGpuPrices) }],
+    ['rare GPU with price cap', { gpu_name_any: [rareGpu], max_price: quantile(rareGpuPrices, 0.5) }],
     [
       'region, VRAM and price',
       { region: continentOf(largeRegion), min_vram_gb: quantile(vram, 0.5), max_price: medianPrice },
