@@ -1,3 +1,4 @@
+import { readBounded } from '../../platform/bounded-body.ts';
 /** The chain node, as the `rpc` driver calls it. Every call may be repeated: the node knows jobs by their id. */
 import { readRetryAfter } from '../../sdk/errors.ts';
 import type { ClaimedSettlement } from './store.ts';
@@ -111,15 +112,9 @@ function isDoneBefore(step: Step, { status, state }: Record<string, unknown>): b
 
 /** @throws Error when the answer is cut off or has too many bytes */
 async function readJson(response: Response): Promise<Record<string, unknown> | undefined> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_ANSWER_BYTES) throw new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`);
-    chunks.push(chunk);
-  }
+  const body = await readBounded(response, MAX_ANSWER_BYTES);
   try {
-    const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    const parsed: unknown = JSON.parse(body.toString('utf8'));
     return typeof parsed === 'object' && parsed !== null ? (parsed as Record<string, unknown>) : undefined;
   } catch {
     return undefined; // Not the node's: the caller tries again later.

@@ -1,3 +1,4 @@
+import { readBounded } from '../../platform/bounded-body.ts';
 /** The billing side of the coordinator, as the hub calls it. */
 import type { Config } from '../../platform/config.ts';
 import { VERSION } from '../../platform/version.ts';
@@ -131,16 +132,10 @@ function kindOf(httpStatus: number, answer: Record<string, unknown> | undefined)
 
 /** @throws Error when the answer is cut off or has too many bytes */
 async function readAnswer(response: Response): Promise<Record<string, unknown> | undefined> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_ANSWER_BYTES) throw new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  if (bytes === 0) return {};
+  const body = await readBounded(response, MAX_ANSWER_BYTES);
+  if (body.length === 0) return {};
   try {
-    const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    const parsed: unknown = JSON.parse(body.toString('utf8'));
     const isObject = typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed);
     return isObject ? (parsed as Record<string, unknown>) : undefined;
   } catch {
