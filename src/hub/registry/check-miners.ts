@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { MinerHash } from '../miners/types.ts';
 import { batches } from './census.ts';
 import type { Difference, DifferenceKind, Registry } from './difference.ts';
-import { derive, possiblePrices, recordOf, sameTerms, termsOf, wrongBins } from './expected.ts';
+import { derive, possiblePrices, recordOf, sameTerms, TERM_FIELDS, termsOf, wrongBins } from './expected.ts';
 import { SlotSet } from './slot-set.ts';
 import { PER_CALL, type Probed } from './store.ts';
 
@@ -12,6 +12,8 @@ export interface Seen {
   readonly members: Map<string, SlotSet>;
 }
 
+/** Calls under way at a time: the server is at the next while the answer of one is read. */
+const READ_AHEAD = 2;
 /** A miner that changes its terms this often between two reads is left to the next run. */
 const MAX_READS = 8;
 /** What counts for a miner whose latency is unknown. */
@@ -27,8 +29,9 @@ export async function* checkMiners(
   minerIds: readonly string[],
   seen: Seen,
 ): AsyncGenerator<Difference> {
-  for (const batch of batches(minerIds, PER_CALL.probe)) {
-    for (const [minerId, probed, terms] of await readMiners(registry, shard, batch)) {
+  for (const group of batches(minerIds, READ_AHEAD * PER_CALL.probe)) {
+    const reads = [...batches(group, PER_CALL.probe)].map((batch) => readMiners(registry, shard, batch));
+    for (const [minerId, probed, terms] of (await Promise.all(reads)).flat()) {
       yield* checkSlot(shard, minerId, Number(probed.hash.slot), terms, seen);
       for (const [kind, detail] of compare(registry, minerId, probed, terms)) {
         yield { kind, shard, subject: minerId, detail, mend: { by: 'reindex', minerId } };
@@ -66,10 +69,13 @@ type Read = [minerId: string, probed: Probed, terms: readonly string[]];
 /** Reads miners with the bits of their terms; those that are gone, or have no slot, are left out. */
 async function readMiners(registry: Registry, shard: number, minerIds: readonly string[]): Promise<Read[]> {
   const { store } = registry;
-  const hashes = await Promise.all(
-    minerIds.map((id) => store.redis.hgetall(store.key(shard, `miner:${id}`))),
+  let waiting = await Promise.all(
+    minerIds.map(async (minerId) => {
+      const values = await store.redis.hmget(store.key(shard, `miner:${minerId}`), ...TERM_FIELDS);
+      const fields = TERM_FIELDS.map((name, i) => [name, values[i]]);
+      return { minerId, hash: Object.fromEntries(fields.filter(([, value]) => value !== null)) as MinerHash };
+    }),
   );
-  let waiting = minerIds.map((minerId, i) => ({ minerId, hash: hashes[i] as MinerHash }));
   const found: Read[] = [];
   for (let reads = 0; waiting.length > 0 && reads < MAX_READS; reads++) {
     const known = waiting.filter(({ hash }) => hash.slot !== undefined);

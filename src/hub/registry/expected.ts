@@ -154,7 +154,7 @@ export function latencyBucket(hash: MinerHash): number | null {
 }
 
 /** The fields that the terms of a miner follow from. */
-const TERM_FIELDS = [
+export const TERM_FIELDS = [
   'slot',
   'accel',
   'tags',
