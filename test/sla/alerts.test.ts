@@ -13,7 +13,7 @@ import { startHub } from '../../src/bin/hub.ts';
 import { outputOf } from '../../src/embedded/programs.ts';
 import { deliverDue, signatureOf } from '../../src/hub/sla/deliveries.ts';
 import { type Alert, publishAlerts } from '../../src/hub/sla/publish.ts';
-import { slaAlerts, slaDeliveries } from '../../src/hub/sla/tables.ts';
+import { slaAlerts, slaDeliveries, slaWebhooks } from '../../src/hub/sla/tables.ts';
 import { replaceWebhooks } from '../../src/hub/sla/webhooks.ts';
 import { createLogger } from '../../src/platform/logger.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
@@ -23,6 +23,7 @@ import { openWorld, type World } from './world.ts';
 
 const h = await harness();
 const SECRET = 'a secret of sixteen or more';
+const BUDGET_MS = 5_000;
 
 interface Received {
   readonly headers: Record<string, unknown>;
@@ -55,6 +56,19 @@ async function violate(world: World): Promise<void> {
   await world.collect();
 }
 
+/** Writes alerts with their deliveries, as a collection does. */
+async function addAlerts({ deps }: World, count: number): Promise<void> {
+  await deps.db.run((orm) =>
+    orm.execute(sql`
+      with alerts as (
+        insert into ${slaAlerts} (type, data, created_at)
+        select 'violation.opened', '{}', now() from generate_series(1, ${count}::int) returning id
+      )
+      insert into ${slaDeliveries} (alert_id, webhook_id, next_at)
+      select a.id, w.id, now() from alerts a cross join ${slaWebhooks} w`),
+  );
+}
+
 test('webhooks are signed, retried until they are taken, and sent once after that', async () => {
   const world = await openWorld(h);
   const { db } = world.deps;
@@ -66,7 +80,7 @@ test('webhooks are signed, retried until they are taken, and sent once after tha
   await waitFor(
     async () => {
       await db.run((orm) => orm.update(slaDeliveries).set({ nextAt: sql`now()` }));
-      await Promise.all([deliverDue(world.deps, 10), deliverDue(world.deps, 10)]);
+      await Promise.all([deliverDue(world.deps, 10, BUDGET_MS), deliverDue(world.deps, 10, BUDGET_MS)]);
       return (await left()).length === 0;
     },
     { what: 'the delivery is taken' },
@@ -99,7 +113,7 @@ test('the receiver of the docs takes what is genuine, once, and refuses the rest
   const url = `http://127.0.0.1:${program.ready[1]}/`;
   await replaceWebhooks(db, [{ url, secret: SECRET }]);
   await violate(world);
-  const { failed, sent } = await deliverDue(world.deps, 100);
+  const { failed, sent } = await deliverDue(world.deps, 100, BUDGET_MS);
   assert.ok(failed === 0 && sent > 0);
   await replaceWebhooks(db, []);
 
@@ -149,18 +163,39 @@ async function shellVerdict(body: string, signature: string, expected: string): 
 test('a receiver that is gone does not hold up the rest, and is given up in the end', async () => {
   const world = await openWorld(h);
   const { db } = world.deps;
-  await replaceWebhooks(db, [{ url: 'http://127.0.0.1:1/', secret: SECRET }]);
+  const { url, received } = await receiver([]);
+  const gone = 'http://127.0.0.1:1/';
+  await replaceWebhooks(db, [
+    { url: gone, secret: SECRET },
+    { url, secret: SECRET },
+  ]);
+  await addAlerts(world, 30);
+  assert.deepEqual(await deliverDue(world.deps, 7, BUDGET_MS), { sent: 30, failed: 7 });
+  assert.equal(new Set(received.map(({ body }) => (JSON.parse(body) as Alert).id)).size, 30);
+
+  const stale = sql`update ${slaAlerts} set created_at = now() - interval '25 hours'`;
+  await db.run((orm) => orm.execute(stale));
+  assert.deepEqual(await deliverDue(world.deps, 7, BUDGET_MS), { sent: 0, failed: 7 });
+  const isGivenUp = ({ failedAt }: { failedAt: Date | null }) => failedAt !== null;
+  const old = await db.run((orm) => orm.select().from(slaDeliveries));
+  assert.equal(old.filter(isGivenUp).length, 7, 'what waits for a day is given up');
+  await replaceWebhooks(db, [{ url: gone, secret: SECRET }]);
+  await db.run((orm) => orm.delete(slaDeliveries));
+
   await violate(world);
   // The pool of the test before may be in violation too by now.
   const due = await db.run((orm) => orm.update(slaDeliveries).set({ attempts: 11 }).returning());
   assert.ok(due.length > 0);
-  assert.deepEqual(await deliverDue(world.deps, 100), { sent: 0, failed: due.length });
+  assert.deepEqual(await deliverDue(world.deps, 100, BUDGET_MS), { sent: 0, failed: due.length });
   const [row] = await db.run((orm) => orm.select().from(slaDeliveries));
   assert.ok(row?.failedAt instanceof Date && row.lastError !== null);
-  const given_up = new RegExp(`^poolhub_webhook_deliveries_total\\{result="given_up"\\} ${due.length}$`, 'm');
+  const given_up = new RegExp(
+    `^poolhub_webhook_deliveries_total\\{result="given_up"\\} ${7 + due.length}$`,
+    'm',
+  );
   assert.match(await world.deps.metrics.registry.metrics(), given_up);
   await db.run((orm) => orm.update(slaDeliveries).set({ nextAt: sql`now()` }));
-  assert.deepEqual(await deliverDue(world.deps, 10), { sent: 0, failed: 0 });
+  assert.deepEqual(await deliverDue(world.deps, 10, BUDGET_MS), { sent: 0, failed: 0 });
   await replaceWebhooks(db, []);
   assert.equal((await db.run((orm) => orm.select().from(slaDeliveries))).length, 0);
 });
@@ -197,7 +232,7 @@ test('watchers of /v1/events hear of alerts on any replica, and of what they mis
       await world.deps.db.run((orm) =>
         orm.update(slaAlerts).set({ published: false }).where(eq(slaAlerts.id, id)),
       );
-      await publishAlerts(world.deps, 100);
+      await publishAlerts(world.deps, 100, BUDGET_MS);
       return hears();
     },
     { what: 'the alert is heard' },
@@ -246,7 +281,7 @@ test('a watcher gets a long past in order, what came meanwhile, and what Redis d
   await waitFor(hearsAll, { what: 'the past is heard' });
   // What was read is announced only now.
   expected.push(...(await add(2, false)));
-  await publishAlerts(world.deps, 100);
+  await publishAlerts(world.deps, 100, BUDGET_MS);
   await waitFor(hearsAll, { what: 'the present is heard' });
 
   // Told to nobody: as if Redis had been away when it was published.

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { and, eq } from 'drizzle-orm';
+import { and, eq, sql } from 'drizzle-orm';
 import { slaAlerts, slaViolations } from '../../src/hub/sla/tables.ts';
+import { applyVerdicts, verdictOf } from '../../src/hub/sla/violations.ts';
 import { harness } from '../support/harness.ts';
 import { openWorld } from './world.ts';
 
@@ -58,6 +59,24 @@ test('severity grows with the distance and an open violation is not opened again
     severities.push(rows[0]?.severity ?? 0);
   }
   assert.deepEqual(severities, [1, 2, 4, 4]);
+});
+
+test('collections that find the same violation at once open it once', async () => {
+  const world = await openWorld(h);
+  const miner = 'found-by-four';
+  const found = (value: number) => [verdictOf(miner, 'uptime', value, 95)];
+  await Promise.all(
+    [51, 52, 53, 54].map((value) =>
+      world.deps.db.run((orm) => applyVerdicts(orm, found(value), world.nowMs())),
+    ),
+  );
+  const told = await world.deps.db.run((orm) =>
+    orm.select().from(slaAlerts).where(sql`${slaAlerts.data}->>'miner_id' = ${miner}`),
+  );
+  assert.deepEqual(
+    told.map(({ type }) => type),
+    ['violation.opened'],
+  );
 });
 
 test('a miner that never comes back is in violation, and after a day no member of the pool', async () => {

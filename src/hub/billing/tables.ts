@@ -23,7 +23,8 @@ const amount = (name: string) => numeric(name, { precision: 20, scale: 8, mode: 
 
 /**
  * One row per feedback and resource, or per call of `POST /sla/billing/usage/record`. A row waits (`due_at` null)
- * until a sync takes it up, is due until the coordinator accepts it, and has `sent_at` from then on.
+ * until a sync takes it up, is due until the coordinator accepts it, and has `sent_at` from then on. One that was tried and is
+ * not there yet has a `last_error`, and `refused_at` when the coordinator said no to it, rather than nothing that is about it.
  */
 export const usageRecords = poolhub.table(
   'usage_records',
@@ -51,6 +52,8 @@ export const usageRecords = poolhub.table(
     claim: uuid('claim'),
     attempts: integer('attempts').notNull().default(0),
     lastError: text('last_error'),
+    /** When the coordinator last said no to this very record; null when something else came of the last try. */
+    refusedAt: moment('refused_at'),
     sentAt: moment('sent_at'),
   },
   (table) => [
@@ -60,6 +63,7 @@ export const usageRecords = poolhub.table(
       .on(table.usedAt)
       .where(sql`${table.sentAt} is null and ${table.dueAt} is null`),
     index('idx_usage_due').on(table.dueAt).where(sql`${table.dueAt} is not null`),
+    index('idx_usage_failures').on(table.usedAt, table.id).where(sql`${table.lastError} is not null`),
     index('idx_usage_no_tenant').on(table.minerId).where(sql`${table.tenantId} is null`),
     index('idx_usage_sent').on(table.sentAt).where(sql`${table.sentAt} is not null`),
     index('idx_usage_tenant_time').on(table.tenantId, table.usedAt),

@@ -25,25 +25,40 @@ interface Due {
 const LEASE_SEC = 60;
 const TIMEOUT_MS = 5_000;
 
-/** 2 s, doubling, with full jitter: the twelfth attempt comes about an hour after the first. */
+/** Up to 4 s, doubling, with full jitter: the twelfth attempt comes about an hour after the first. */
 const BACKOFF_FIRST_SEC = 2;
 const BACKOFF_MAX_SEC = 1_800;
 const MAX_ATTEMPTS = 12;
+/** With thousands waiting for a webhook that is gone, the attempts of each are far apart: what is older has had its chance. */
+const MAX_AGE_MS = 86_400_000;
 const MAX_ERROR_CHARS = 200;
 
 /**
- * Sends the deliveries that are due, at most `limit`. Each is sent at least once: a receiver tells repetitions by the
- * id in `X-Poolhub-Delivery`. The body is signed: `X-Poolhub-Signature: t=<unix sec>,v1=<hex>`, the HMAC-SHA-256 of
- * `<unix sec>.<body>` with the secret of the webhook.
+ * Sends the deliveries that are due, to each webhook `batch` at a time, for about `budgetMs`; webhooks do not wait for each
+ * other, and one that takes nothing of a batch is left alone until the next run. Each delivery is sent at least once: a
+ * receiver tells repetitions by the id in `X-Poolhub-Delivery`. The body is signed: `X-Poolhub-Signature: t=<unix sec>,v1=<hex>`,
+ * the HMAC-SHA-256 of `<unix sec>.<body>` with the secret of the webhook.
  */
 export async function deliverDue(
   deps: DeliveryDeps,
-  limit: number,
+  batch: number,
+  budgetMs: number,
 ): Promise<{ sent: number; failed: number }> {
-  const due = await deps.db.run((orm) => claimDue(orm, limit));
-  const outcomes = await Promise.all(due.map((delivery) => deliver(deps, delivery)));
-  const sent = outcomes.filter(Boolean).length;
-  return { sent, failed: outcomes.length - sent };
+  const deadline = performance.now() + budgetMs;
+  const webhooks = await deps.db.run((orm) => orm.select({ id: slaWebhooks.id }).from(slaWebhooks));
+  const total = { sent: 0, failed: 0 };
+  const deliverTo = async (webhookId: number) => {
+    for (;;) {
+      const due = await deps.db.run((orm) => claimDue(orm, webhookId, batch));
+      const outcomes = await Promise.all(due.map((delivery) => deliver(deps, delivery)));
+      const sent = outcomes.filter(Boolean).length;
+      total.sent += sent;
+      total.failed += outcomes.length - sent;
+      if (sent === 0 || due.length < batch || performance.now() >= deadline) return;
+    }
+  };
+  await Promise.all(webhooks.map(({ id }) => deliverTo(id)));
+  return total;
 }
 
 /** The signature of a body as the receiver must find it. */
@@ -51,12 +66,12 @@ export function signatureOf(secret: string, body: string, unixSec: number): stri
   return `t=${unixSec},v1=${createHmac('sha256', secret).update(`${unixSec}.${body}`).digest('hex')}`;
 }
 
-async function claimDue(orm: Orm, limit: number): Promise<Due[]> {
+async function claimDue(orm: Orm, webhookId: number, limit: number): Promise<Due[]> {
   const taken = await orm.execute<{ id: string }>(sql`
     update ${slaDeliveries} set attempts = attempts + 1, next_at = now() + make_interval(secs => ${LEASE_SEC})
     where id in (
-      select id from ${slaDeliveries} where next_at <= now() and failed_at is null
-      order by next_at limit ${limit} for update skip locked
+      select id from ${slaDeliveries} where webhook_id = ${webhookId} and next_at <= now() and failed_at is null
+      order by next_at, id limit ${limit} for update skip locked
     )
     returning id`);
   if (taken.length === 0) return [];
@@ -87,7 +102,8 @@ async function deliver({ db, log, metrics }: DeliveryDeps, due: Due): Promise<bo
     metrics.webhookDeliveries.inc({ result: 'sent' });
     return true;
   }
-  const givenUp = due.attempts >= MAX_ATTEMPTS;
+  const isOld = Date.now() - Date.parse(due.alert.created_at) > MAX_AGE_MS;
+  const givenUp = isOld || due.attempts >= MAX_ATTEMPTS;
   await db.run((orm) =>
     orm
       .update(slaDeliveries)

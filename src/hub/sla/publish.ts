@@ -22,16 +22,25 @@ interface PublishDeps {
 }
 
 /**
- * Tells every hub of the alerts that it has not been told of, oldest first, at most `limit`. After a crash in between
- * an alert is told twice: watchers know it by its id.
+ * Tells every hub of the alerts that it has not been told of, oldest first, `batch` at a time, for about `budgetMs`. After a
+ * crash in between an alert is told twice: watchers know it by its id.
  */
-export async function publishAlerts({ db, redis, scripts }: PublishDeps, limit: number): Promise<number> {
+export async function publishAlerts(deps: PublishDeps, batch: number, budgetMs: number): Promise<number> {
+  const deadline = performance.now() + budgetMs;
+  for (let total = 0; ; ) {
+    const published = await publishBatch(deps, batch);
+    total += published;
+    if (published < batch || performance.now() >= deadline) return total;
+  }
+}
+
+async function publishBatch({ db, redis, scripts }: PublishDeps, limit: number): Promise<number> {
   const rows = await db.run((orm) =>
     orm.select().from(slaAlerts).where(not(slaAlerts.published)).orderBy(asc(slaAlerts.id)).limit(limit),
   );
   if (rows.length === 0) return 0;
   const channel = eventsChannel(scripts.prefix);
-  for (const row of rows) await redis.publish(channel, JSON.stringify(alertOf(row)));
+  await Promise.all(rows.map((row) => redis.publish(channel, JSON.stringify(alertOf(row)))));
   const ids = rows.map((row) => row.id);
   await db.run((orm) => orm.update(slaAlerts).set({ published: true }).where(inArray(slaAlerts.id, ids)));
   return rows.length;

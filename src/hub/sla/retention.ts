@@ -12,6 +12,9 @@ import {
 
 const DAY_SEC = 86_400;
 
+/** The condition of an index, hence without a parameter. */
+const IS_UNMERGED = sql.raw(`span_sec < ${DAY_SEC}`);
+
 /** Collections are only looked at while they run. */
 const COLLECTIONS_DAYS = 2;
 
@@ -78,10 +81,10 @@ function mergeIntoDays(days: number, batch: number): SQL {
   return sql`
     with old as (
       select ctid from ${slaMetrics}
-      where span_sec < ${DAY_SEC} and starts_at < ${daysAgo(days)}
+      where ${IS_UNMERGED} and starts_at < ${daysAgo(days)}
       order by starts_at limit ${batch}
     ), gone as (
-      delete from ${slaMetrics} where ctid = any(array(select ctid from old)) and span_sec < ${DAY_SEC} returning *
+      delete from ${slaMetrics} where ctid = any(array(select ctid from old)) and ${IS_UNMERGED} returning *
     ), merged as (
       insert into ${slaMetrics} as m (miner_id, starts_at, span_sec, collected_at, online_ms, expected_ms, completed, failed,
         latency_sum_ms, latency_count, places_online, places_total)

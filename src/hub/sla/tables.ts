@@ -45,6 +45,8 @@ export const slaMetrics = poolhub.table(
   (table) => [
     primaryKey({ columns: [table.minerId, table.startsAt, table.spanSec] }),
     index('idx_sla_metrics_time').on(table.startsAt, table.minerId),
+    // What is to be merged is found without reading past years of days.
+    index('idx_sla_metrics_unmerged').on(table.startsAt).where(sql`${table.spanSec} < 86400`),
   ],
 );
 
@@ -159,7 +161,7 @@ export const slaDeliveries = poolhub.table(
   },
   (table) => [
     uniqueIndex('idx_sla_deliveries_once').on(table.alertId, table.webhookId),
-    index('idx_sla_deliveries_due').on(table.nextAt).where(sql`${table.failedAt} is null`),
+    index('idx_sla_deliveries_due').on(table.webhookId, table.nextAt).where(sql`${table.failedAt} is null`),
     index('idx_sla_deliveries_webhook').on(table.webhookId),
   ],
 );

@@ -8,7 +8,10 @@ import { deliverDue } from './deliveries.ts';
 import { publishAlerts } from './publish.ts';
 import { applyRetention } from './retention.ts';
 
+const PUBLISH_EVERY_MS = 1_000;
+const PUBLISH_BUDGET_MS = 2_000;
 const DELIVER_EVERY_MS = 1_000;
+const DELIVER_BUDGET_MS = 5_000;
 const RETAIN_EVERY_MS = 600_000;
 const RETAIN_BUDGET_MS = 20_000;
 
@@ -29,19 +32,28 @@ export function slaTasks(
       run: ({ on_demand }, dueMs) => withPostgres(deps, () => collect(deps, { onDemand: on_demand, dueMs })),
     },
     {
-      name: 'alerts-deliver',
-      queue: 'alerts',
-      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)) }),
-      scheduled: { batch: 20 },
-      everyMs: DELIVER_EVERY_MS,
+      // Not in the queue of the deliveries: whoever watches does not wait for a webhook that hangs.
+      name: 'alerts-publish',
+      queue: 'durable',
+      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1_000)) }),
+      scheduled: { batch: 200 },
+      everyMs: PUBLISH_EVERY_MS,
       attempts: 1,
       backoff: RETRY,
       keep: KEEP,
       run: ({ batch }) =>
-        withPostgres(deps, async () => ({
-          published: await publishAlerts(deps, batch),
-          ...(await deliverDue(deps, batch)),
-        })),
+        withPostgres(deps, async () => ({ published: await publishAlerts(deps, batch, PUBLISH_BUDGET_MS) })),
+    },
+    {
+      name: 'alerts-deliver',
+      queue: 'alerts',
+      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)) }),
+      scheduled: { batch: 10 },
+      everyMs: DELIVER_EVERY_MS,
+      attempts: 1,
+      backoff: RETRY,
+      keep: KEEP,
+      run: ({ batch }) => withPostgres(deps, () => deliverDue(deps, batch, DELIVER_BUDGET_MS)),
     },
     {
       name: 'sla-retain',

@@ -32,7 +32,8 @@ export function verdictOf(minerId: string, type: ViolationType, value: number, t
 
 /**
  * Opens what is violated and not open yet, lets open violations grow in severity, resolves what has recovered, and
- * writes an alert for each change with its deliveries, all in one statement. Repeated, it changes nothing.
+ * writes an alert for each change with its deliveries, all in one statement. Repeated, it changes nothing. Whether a row is
+ * new says its xmax, which is set in one that was there: by it two collections at once open a violation once.
  */
 export async function applyVerdicts(
   orm: Orm,
@@ -55,15 +56,15 @@ export async function applyVerdicts(
         metric_value = excluded.metric_value, threshold = excluded.threshold,
         severity = greatest(old.severity, excluded.severity)
       where old.metric_value <> excluded.metric_value or old.severity < excluded.severity
-      returning *
+      returning *, xmax = 0 as is_new
     ), recovered as (
       update ${slaViolations} v set resolved_at = greatest(${at}, v.created_at), metric_value = j.value
       from j where not j.violated and j.miner_id = v.miner_id and j.type = v.violation_type and v.resolved_at is null
       returning v.*
     ), changed as (
-      select w.*, case when o.id is null then 'opened' else 'worsened' end as change
-      from written w left join open o using (id) where o.id is null or o.severity < w.severity
-      union all select r.*, 'resolved' from recovered r
+      select w.*, case when w.is_new then 'opened' else 'worsened' end as change
+      from written w left join open o using (id) where w.is_new or o.severity < w.severity
+      union all select r.*, false, 'resolved' from recovered r
     ), ${alertsFrom()}
     select change from changed`);
   const count = (change: string) => rows.filter((row) => row.change === change).length;
