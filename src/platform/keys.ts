@@ -61,7 +61,7 @@ export function limiterPrefix(prefix: string): string {
   return `${prefix}:limit`;
 }
 
-/** Digest of the strategies that the stored steps follow from; one for all shards. */
+/** Digest of the strategies that the stored steps follow from; one for all shards. With `:rebuild`, somebody is bringing the steps to others. */
 export function strategiesKey(prefix: string): string {
   return `${prefix}:strategies`;
 }

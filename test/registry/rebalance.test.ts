@@ -4,8 +4,9 @@ import fc from 'fast-check';
 import * as v from 'valibot';
 import { match } from '../../src/hub/matching/match.ts';
 import { MatchRequest } from '../../src/hub/matching/schema.ts';
+import { alone } from '../../src/hub/registry/alone.ts';
 import { rebalance } from '../../src/hub/registry/rebalance.ts';
-import { alone } from '../../src/hub/registry/rebalance-lock.ts';
+
 import { keys, shardOf, shardPrefix } from '../../src/platform/keys.ts';
 import type { RedisClient } from '../../src/platform/redis.ts';
 import { fleetOf } from '../support/fleets.ts';
@@ -227,9 +228,9 @@ test('who knows of other shards is told by the next call, and makes no miner twi
 
 test('only one changes the shards at a time', async () => {
   const { world } = await openScene(13);
-  await alone(world.redis, world.scripts.prefix, async () => {
-    await assert.rejects(() => run(world, 4), /by somebody else/);
-  });
+  const key = keys.rebalance(shardPrefix(world.scripts.prefix, 0));
+  const refused = () => assert.rejects(() => run(world, 4), /by somebody else/);
+  await alone(world.redis, key, refused, () => assert.fail());
   await beginMoving(world, 4);
   await assert.rejects(() => run(world, 5), /moves from 1 to 4 shards: finish that, or go back to 1/);
 });

@@ -116,7 +116,12 @@ test('the worker rescores a registry that was made with other weights, once', as
   const redis = await connect(6);
   await playHistory(await resetWorld(openWorld(redis)), { fleet, events: [] });
   const world = openWorld(redis, { settings: { STRATEGIES: EXTRA_STRATEGY } });
-  assert.equal((await keepStrategies(world))?.left, 0);
+  // A rebuild that takes long may be asked for again meanwhile.
+  const reports = await Promise.all(Array.from({ length: 3 }, () => keepStrategies(world)));
+  assert.deepEqual(
+    reports.flatMap((report) => report?.left ?? []),
+    [0],
+  );
   await assertVerified(world);
   assert.equal(await keepStrategies(world), undefined);
 });

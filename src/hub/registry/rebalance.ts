@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, isConnectionError } from '../../platform/errors.ts';
+import { keys, shardPrefix } from '../../platform/keys.ts';
 import type { HubDeps } from '../deps.ts';
+import { alone } from './alone.ts';
 import { compactShards } from './compact.ts';
 import { type Layout, shardCount } from './layout.ts';
-import { alone } from './rebalance-lock.ts';
 import { clearShards, emptyJournals } from './rebalance-shards.ts';
 import { findAway } from './rebalance-walk.ts';
 
@@ -47,21 +48,24 @@ const BACKOFF_MS = { first: 50, most: 2_000 };
  *   The registry serves on in any case, and the next run goes on.
  */
 export function rebalance(deps: RebalanceDeps, options: RebalanceOptions): Promise<RebalanceReport> {
-  return alone(deps.redis, deps.scripts.prefix, async () => {
-    const layout = await beginMoving(deps, options.shards);
-    const { moving } = layout;
-    if (moving === undefined) return { from: layout.shards, to: layout.shards, moved: 0, done: true };
-    options.begun(layout.shards, moving.shards);
-    const moved = await moveAll(deps, options);
-    const report = { from: layout.shards, to: moving.shards, moved };
-    if (options.signal.aborted) return { ...report, done: false };
-    const all = shardCount(layout);
-    await emptyJournals(deps, moving.shards, all, options.journalTimeoutMs);
-    await change(deps, layout, { version: layout.version + 1, shards: moving.shards });
-    await clearShards(deps, moving.shards, all);
-    if (moving.shards > layout.shards) await compactShards(deps, layout.shards);
-    return { ...report, done: true };
-  });
+  const key = keys.rebalance(shardPrefix(deps.scripts.prefix, 0));
+  return alone(deps.redis, key, () => changeShards(deps, options), conflict);
+}
+
+async function changeShards(deps: RebalanceDeps, options: RebalanceOptions): Promise<RebalanceReport> {
+  const layout = await beginMoving(deps, options.shards);
+  const { moving } = layout;
+  if (moving === undefined) return { from: layout.shards, to: layout.shards, moved: 0, done: true };
+  options.begun(layout.shards, moving.shards);
+  const moved = await moveAll(deps, options);
+  const report = { from: layout.shards, to: moving.shards, moved };
+  if (options.signal.aborted) return { ...report, done: false };
+  const all = shardCount(layout);
+  await emptyJournals(deps, moving.shards, all, options.journalTimeoutMs);
+  await change(deps, layout, { version: layout.version + 1, shards: moving.shards });
+  await clearShards(deps, moving.shards, all);
+  if (moving.shards > layout.shards) await compactShards(deps, layout.shards);
+  return { ...report, done: true };
 }
 
 /** @returns the layout while miners move to the wanted number; without `moving` when there is nothing to do */
@@ -95,6 +99,10 @@ async function beginMoving(deps: RebalanceDeps, wanted: number): Promise<Layout>
 
 async function change(deps: RebalanceDeps, from: Layout, to: Layout): Promise<void> {
   if (await deps.homes.layouts.change(from, to)) return;
+  conflict();
+}
+
+function conflict(): never {
   throw new AppError('conflict', 'the number of shards is being changed by somebody else');
 }
 
