@@ -12,15 +12,19 @@ local function present_keys(terms)
   return out
 end
 
--- Numbers of a family that somebody carries, from `from` up to `to`, ascending.
+-- Numbers of a family that somebody carries, from `from` up to `to`, ascending; and how many carry each, by number.
 local function present_numbers(family, from, to)
-  local out = {}
-  for _, text in ipairs(redis.call('HKEYS', P .. 'count:' .. family)) do
-    local number = tonumber(text)
-    if number >= from and number <= to then out[#out + 1] = number end
+  local out, carriers = {}, {}
+  local counts = redis.call('HGETALL', P .. 'count:' .. family)
+  for i = 1, #counts, 2 do
+    local number = tonumber(counts[i])
+    if number >= from and number <= to then
+      out[#out + 1] = number
+      carriers[number] = tonumber(counts[i + 1])
+    end
   end
   table.sort(out)
-  return out
+  return out, carriers
 end
 
 local function number_keys(family, from, to)

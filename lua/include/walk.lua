@@ -98,27 +98,35 @@ local function enter(walk, cell)
   heap_push(walk.heap, cell)
 end
 
-local function descending(numbers)
-  local out = {}
-  for i = #numbers, 1, -1 do out[#out + 1] = numbers[i] end
-  return out
+-- The digits of a family that somebody carries, in the order in which cells are split by them, and at each place the
+-- share that its carriers have in those from there on: what an intersection is likely to hold of what a cell has left.
+local function digits_of(family, to, downward)
+  local numbers, carriers = present_numbers(family, 0, to)
+  local digits, shares, rest = {}, {}, 0
+  for i = 1, #numbers do digits[i] = numbers[downward and #numbers + 1 - i or i] end
+  for i = #digits, 1, -1 do
+    rest = rest + carriers[digits[i]]
+    shares[i] = carriers[digits[i]] / rest
+  end
+  digits.shares, digits.family = shares, P .. 'ix:' .. family .. ':'
+  return digits
 end
 
 -- Which digits split a cell next: the price bin and the level first (in the order that the walk began with), then the
 -- level's finer digit, then the bin's eighth.
 local function choose_digits(walk, cell, by)
-  cell.by, cell.at = by, 1
   if by == BY_BIN then
-    cell.digits, cell.prefix = walk.bins, 'ix:price:'
+    cell.digits = walk.bins
   elseif by == BY_LEVEL then
-    cell.digits, cell.prefix = walk.levels, 'ix:level:' .. walk.strategy .. ':'
+    cell.digits = walk.levels
   elseif by == BY_FINE then
-    walk.fines = walk.fines or descending(present_numbers('fine:' .. walk.strategy, 0, 31))
-    cell.digits, cell.prefix = walk.fines, 'ix:fine:' .. walk.strategy .. ':'
+    walk.fines = walk.fines or digits_of('fine:' .. walk.strategy, 31, true)
+    cell.digits = walk.fines
   else
-    walk.eighths = walk.eighths or present_numbers('price-fine', 0, 7)
-    cell.digits, cell.prefix = walk.eighths, 'ix:price-fine:'
+    walk.eighths = walk.eighths or digits_of('price-fine', 7)
+    cell.digits = walk.eighths
   end
+  cell.by, cell.at = by, 1
   return cell
 end
 
@@ -139,30 +147,26 @@ local function split_crowd(walk, cell, digit, count)
   enter(walk, choose_digits(walk, child, by))
 end
 
-local LIKELY = 4
-
--- How many miners an intersection holds. Unless some are likely, looking for the first is cheaper than counting all.
-local function size_of(key, likely)
-  if likely < LIKELY and redis.call('BITPOS', key, '1') < 0 then return 0 end
-  return redis.call('BITCOUNT', key)
-end
-
--- Takes the next intersection of the cell with the highest bound: reads it where it is small, splits it where not.
+-- Takes the next intersection of the cell with the highest bound: reads it where it is small, splits it where not. Counting a
+-- bitmap takes longer than making it, so what is likely to be small is read without being counted.
 local function take(walk, cell)
-  local scratch, digit = walk.scratch, cell.digits[cell.at]
-  redis.call('BITOP', 'AND', scratch, cell.key, P .. cell.prefix .. digit)
-  local count = size_of(scratch, cell.left / (#cell.digits - cell.at + 1))
-  cell.at, cell.left = cell.at + 1, cell.left - count
-  local more = cell.left > 0 and cell.digits[cell.at]
-  if count > walk.crowd then
+  local scratch, digits, at, crowd = walk.scratch, cell.digits, cell.at, walk.crowd
+  redis.call('BITOP', 'AND', scratch, cell.key, digits.family .. digits[at])
+  local slots, count = {}, nil
+  if cell.left * digits.shares[at] <= crowd / 2 then count = collect_bits(scratch, 0, '-1', crowd + 1, slots) end
+  if not count or count > crowd then
+    slots, count = {}, redis.call('BITCOUNT', scratch)
+    if count <= crowd then collect_bits(scratch, 0, '-1', count, slots) end
+  end
+  cell.at, cell.left = at + 1, cell.left - count
+  local more = cell.left > 0 and digits[cell.at]
+  if count > crowd then
     if cell.by == BY_EIGHTH then
-      sample_crowd(walk, scratch, cell, digit)
+      sample_crowd(walk, scratch, cell, digits[at])
     else
-      split_crowd(walk, cell, digit, count)
+      split_crowd(walk, cell, digits[at], count)
     end
   elseif count > 0 then
-    local slots = {}
-    collect_bits(scratch, 0, '-1', count, slots)
     score_slots(walk, slots, cell.fit)
   end
   if more then enter(walk, cell) end
@@ -190,7 +194,7 @@ local function fit_classes(set, size, capability_keys, asked)
       key = temporary()
       redis.call('BITOP', 'XOR', key, at_least[j], at_least[j + 1])
     end
-    local members = size_of(key, 0)
+    local members = redis.call('BITPOS', key, '1') >= 0 and redis.call('BITCOUNT', key) or 0
     if members > 0 then classes[#classes + 1] = { key = key, fit = j / asked, size = members } end
   end
   return classes
@@ -209,9 +213,9 @@ local function walk_set(walk, set, size, capability_keys)
     return true
   end
   walk.heap, walk.floors, walk.scratch = {}, {}, temporary()
-  walk.levels = descending(present_numbers('level:' .. walk.strategy, 0, 31))
+  walk.levels = digits_of('level:' .. walk.strategy, 31, true)
   local top_bin = walk.request.max_price and log_bin(walk.request.max_price, PRICE_UNIT) or TOP_BIN
-  walk.bins = present_numbers('price', 0, top_bin)
+  walk.bins = digits_of('price', top_bin)
   -- Where price bins are small they are read outright. Else the digit that weighs more comes first: it parts the best from
   -- the rest in fewer steps.
   local first = BY_BIN
