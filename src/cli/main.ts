@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   'job run': async () => (await import('./commands/job.ts')).jobRun,
   'job watch': async () => (await import('./commands/job.ts')).jobWatch,
   'receipts verify': async () => (await import('./commands/receipts.ts')).receiptsVerify,
+  'billing failures': async () => (await import('./commands/billing.ts')).billingFailures,
   'billing sync': async () => (await import('./commands/billing.ts')).billingSync,
   'billing usage': async () => (await import('./commands/billing.ts')).billingUsage,
   'sla report': async () => (await import('./commands/sla.ts')).slaReport,

@@ -97,7 +97,7 @@ function taskMetrics(registry: Registry) {
     }),
     usageRecords: new Gauge({
       name: 'poolhub_usage_records',
-      help: 'Usage records that the coordinator does not have, by state: waiting, due, failing; no more than a million are counted',
+      help: 'Usage records that the coordinator does not have, by state: waiting, due, failing, refused; no more than a million are counted',
       labelNames: ['state'],
       registers,
     }),

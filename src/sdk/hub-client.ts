@@ -168,9 +168,8 @@ export class HubClient {
     query: t.SlaMetricsQuery = {},
     options?: CallOptions,
   ): Promise<t.SlaMetrics> {
-    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
     const miner = minerId === undefined ? '' : `/${encodeURIComponent(minerId)}`;
-    return this.#levels(`metrics${miner}?${new URLSearchParams(given)}`, options);
+    return this.#levels(`metrics${miner}?${queryOf(query)}`, options);
   }
 
   /** Violations that are open now, the newest first, at most 1,000. */
@@ -199,9 +198,12 @@ export class HubClient {
 
   /** What was used in the last hours, and how much of it the coordinator has. */
   billingUsage(query: t.UsageQuery = {}, options?: CallOptions): Promise<t.UsageReport> {
-    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null);
-    const path = `/v1/sla/billing/usage?${new URLSearchParams(given)}`;
-    return this.#json({ method: 'GET', path, headers: this.#either, idempotent: true, ...options });
+    return this.#levels(`billing/usage?${queryOf(query)}`, options);
+  }
+
+  /** Records that were sent and that the coordinator does not have, and why: a page of the newest uses. */
+  billingFailures(query: t.FailuresQuery = {}, options?: CallOptions): Promise<t.UsageFailure[]> {
+    return this.#levels(`billing/failures?${queryOf(query)}`, options);
   }
 
   /** Has the worker send what was used to the coordinator; the answer may take 10 s. */
@@ -248,6 +250,13 @@ export class HubClient {
 
 function bearer(token: string): Record<string, string> {
   return { Authorization: `Bearer ${token}` };
+}
+
+/** What is given of a query, as it stands in a URL. */
+function queryOf(query: object): URLSearchParams {
+  return new URLSearchParams(
+    Object.entries(query).filter((entry): entry is [string, string] => entry[1] != null),
+  );
 }
 
 function minerPath(minerId: string, rest = ''): string {

@@ -37,6 +37,8 @@ export type FeedbackAnswer =
 
 export type UsageQuery = v.InferInput<typeof billing.UsageQuery>;
 export type UsageReport = v.InferOutput<typeof billing.UsageReport>;
+export type FailuresQuery = v.InferInput<typeof billing.FailuresQuery>;
+export type UsageFailure = v.InferOutput<typeof billing.FailuresAnswer>[number];
 export type BillingSyncRequest = v.InferInput<typeof billing.SyncRequest>;
 export type BillingSync = v.InferOutput<typeof billing.SyncAnswer>;
 

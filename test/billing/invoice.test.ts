@@ -67,7 +67,13 @@ test('property: the records of a tenant add up to its invoice, to the eighth dec
       );
       const usage = await app.call('GET', `/sla/billing/usage?tenant_id=${tenantId}`, { headers });
       assert.equal(unitsOf(usage.json.total_amount), sum);
-      assert.deepEqual(usage.json.sync, { sent: records.length, unsent: 0, failing: 0, last_error: null });
+      assert.deepEqual(usage.json.sync, {
+        sent: records.length,
+        unsent: 0,
+        failing: 0,
+        refused: 0,
+        last_error: null,
+      });
     }),
     { numRuns: 8, endOnFailure: true },
   );

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { sql } from 'drizzle-orm';
 import { createBillingCoordinator } from '../../src/hub/billing/coordinator.ts';
-import { release, sendDue } from '../../src/hub/billing/sync.ts';
+import { listFailures } from '../../src/hub/billing/failures.ts';
+import { countUnsent } from '../../src/hub/billing/store.ts';
+import { release, retry, sendDue } from '../../src/hub/billing/sync.ts';
 import { usagePause, usageRecords } from '../../src/hub/billing/tables.ts';
 import { billingTasks } from '../../src/hub/billing/tasks.ts';
 import { openHub } from '../durable/fleet.ts';
@@ -99,6 +101,48 @@ for (const kind of [
     assert.deepEqual(acceptedOf(await ids()).length, 2);
   });
 }
+
+test('records that failed are told from those that were refused, page by page, and tried again on demand', async () => {
+  const refused = await due(1);
+  receiver.misbehave(['422'], 2);
+  await send();
+  const failing = await due(1);
+  receiver.misbehave(['500'], 2);
+  await send();
+  receiver.misbehave([], 0);
+  const list = (filter: object) =>
+    hub.db.run((orm) => listFailures(orm, { state: undefined, limit: 100, ...filter }));
+  const idsOf = ({ items }: Awaited<ReturnType<typeof list>>) => new Set(items.map(({ id }) => id));
+  const idsOfRefused = new Set((await refused.ids()).keys());
+  assert.deepEqual(idsOf(await list({ state: 'refused' })), idsOfRefused);
+  assert.deepEqual(idsOf(await list({ state: 'failing' })), new Set((await failing.ids()).keys()));
+  for (const [id, no] of [
+    [refused.id, 2],
+    [failing.id, 0],
+  ] as const) {
+    const counts = await hub.db.run((orm) => countUnsent(orm, { minerId: id }));
+    assert.deepEqual([counts.records, counts.failing, counts.refused, counts.pending], [2, 2, no, 0]);
+  }
+
+  const all = await list({});
+  const paged: typeof all.items = [];
+  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+    const page = await list({ limit: 1, ...(cursor === undefined ? {} : { cursor }) });
+    paged.push(...page.items);
+    cursor = page.nextCursor;
+  }
+  assert.deepEqual(paged, all.items);
+  assert.deepEqual(idsOf(await list({ miner_id: refused.id })), idsOfRefused);
+  const [first] = (await list({ miner_id: refused.id, state: 'refused' })).items;
+  assert.deepEqual([first?.attempts, first?.tenant_id], [1, 'tenant-s']);
+  assert.match(first?.last_error ?? '', /^status 422, .*not this one/);
+  assert.ok(Date.parse(first?.next_attempt_at ?? '') > Date.now());
+
+  assert.equal(await retry(hub, { minerId: refused.id }), 2);
+  assert.equal(await retry(hub, { minerId: refused.id }), 0);
+  assert.deepEqual(await send(), { sent: 2, postponed: 0 });
+  assert.deepEqual(idsOf(await list({})), new Set((await failing.ids()).keys()));
+});
 
 test('a coordinator that takes a record twice has it once', async () => {
   const { ids } = await due(3);

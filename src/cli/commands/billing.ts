@@ -1,10 +1,11 @@
-import type { BillingSync, UsageReport } from '../../sdk/types.ts';
+import type { BillingSync, UsageFailure, UsageReport } from '../../sdk/types.ts';
 import { defineCommand } from '../command.ts';
 import { HUB_OPTIONS, openClient } from '../hub-access.ts';
 import { wholeOption } from '../numbers.ts';
 import { formatTable } from '../table.ts';
 
 const MAX_HOURS = 24 * 366;
+const MAX_FAILURES = 200;
 
 /** The hub answers within 10 s, with what has been sent by then. */
 const SYNC_TIMEOUT_MS = 30_000;
@@ -55,6 +56,45 @@ export const billingSync = defineCommand({
     return answer.status === 'synced' ? 0 : 1;
   },
 });
+
+export const billingFailures = defineCommand({
+  name: 'billing failures',
+  summary: 'Lists the records that were sent and that the coordinator does not have, and why.',
+  options: {
+    ...HUB_OPTIONS,
+    tenant: { type: 'string', value: 'id', help: 'of one tenant alone' },
+    refused: { type: 'boolean', help: 'only those that the coordinator said no to' },
+    json,
+  },
+  notes: `Shows the ${MAX_FAILURES} of the newest uses. "billing sync" tries them again at once. ${NOTES}`,
+  async run({ values }, terminal) {
+    const client = openClient(values.url, terminal);
+    const failures = await client.billingFailures({
+      limit: String(MAX_FAILURES),
+      ...(values.tenant === undefined ? {} : { tenant_id: values.tenant }),
+      ...(values.refused ? { state: 'refused' } : {}),
+    });
+    terminal.out(values.json ? JSON.stringify(failures) : failuresText(failures));
+    return 0;
+  },
+});
+
+function failuresText(failures: readonly UsageFailure[]): string {
+  if (failures.length === 0) return 'No record has failed.';
+  return formatTable(
+    ['RECORD', 'STATE', 'TENANT', 'RESOURCE', 'USD', 'TRIES', 'NEXT', 'WHY'],
+    failures.map((row) => [
+      row.id,
+      row.state,
+      row.tenant_id,
+      row.resource_type,
+      row.total_amount,
+      row.attempts,
+      row.next_attempt_at,
+      row.last_error,
+    ]),
+  );
+}
 
 function usageText(report: UsageReport): string {
   const { by_resource, by_tenant, total_amount, records, period, sync } = report;

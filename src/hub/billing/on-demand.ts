@@ -5,7 +5,7 @@ import { AppError, unavailable } from '../../platform/errors.ts';
 import type { BillingCoordinator, CallFailure } from './coordinator.ts';
 import type { SyncAnswer } from './schema.ts';
 import { countSent, countUnsent, readClock, type Window } from './store.ts';
-import { release, type SyncDeps } from './sync.ts';
+import { release, retry, type SyncDeps } from './sync.ts';
 
 const WAIT_MS = 10_000;
 const POLL_MS = 200;
@@ -13,8 +13,8 @@ const NO_WORKER =
   'no worker is running: the records go out by themselves once one does (docs/OPERATIONS.md); GET /sla/billing/usage shows how far it is';
 
 /**
- * Lets the records of a window be sent, and waits up to 10 s for the worker to send them; no longer once each was tried.
- * Calls at the same time and windows that overlap do no harm: a record is released once. Without a worker it does not wait.
+ * Lets the records of a window be sent, those that were put off too, and waits up to 10 s for the worker to send them; no longer
+ * once each was tried. Calls at the same time and windows that overlap do no harm: a record is released once. Without a worker it does not wait.
  */
 export async function syncNow(
   deps: SyncDeps,
@@ -24,19 +24,22 @@ export async function syncNow(
   const { db } = deps;
   const startedAt = await db.run(readClock);
   const released = await release(deps, window);
+  const retried = await retry(deps, window);
   let unsent = await db.run((orm) => countUnsent(orm, window));
   const canSend = unsent.records === 0 || (await hasWorker());
   const deadline = performance.now() + (canSend ? WAIT_MS : 0);
-  while (unsent.records > unsent.failing && performance.now() < deadline) {
+  while (unsent.pending > 0 && performance.now() < deadline) {
     await sleep(POLL_MS);
     unsent = await db.run((orm) => countUnsent(orm, window));
   }
   return {
     status: unsent.records === 0 ? 'synced' : 'pending',
     released,
+    retried,
     sent: await db.run((orm) => countSent(orm, window, startedAt)),
     unsent: unsent.records,
     failing: unsent.failing,
+    refused: unsent.refused,
     last_error: unsent.lastError,
     hint: canSend ? null : NO_WORKER,
   };

@@ -95,6 +95,7 @@ export async function reportUsage(
       sent: Number(total?.sent ?? 0),
       unsent: unsent.records,
       failing: unsent.failing,
+      refused: unsent.refused,
       last_error: unsent.lastError,
     },
   };

@@ -7,10 +7,14 @@ import { hasWorker, type Queues } from '../../platform/queues.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
 import type { HubDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
+import { withCursor } from '../sla/calls.ts';
 import { type BillingCoordinator, createBillingCoordinator } from './coordinator.ts';
+import { listFailures } from './failures.ts';
 import { generateInvoice, syncNow } from './on-demand.ts';
 import { recordUse, reportUsage } from './records.ts';
 import {
+  FailuresAnswer,
+  FailuresQuery,
   InvoiceAnswer,
   InvoiceRequest,
   RecordAnswer,
@@ -58,6 +62,24 @@ function usageRoutes(app: Hono<AppEnv>, deps: HubDeps, { permit, limit }: Guards
     async (c) => {
       const { tenant_id, hours } = c.req.valid('query');
       return c.json(await reportUsage(deps.db, tenant_id, hours));
+    },
+  );
+
+  app.get(
+    `${prefix}/failures`,
+    operation({
+      ...billingCall,
+      summary:
+        'Records that were sent and the coordinator does not have, and why, newest use first; X-Next-Cursor leads to the next page',
+      answers: { 200: FailuresAnswer },
+      errors: ['invalid'],
+    }),
+    permit('coordinator', 'admin'),
+    limit('default'),
+    query(FailuresQuery),
+    async (c) => {
+      const filter = c.req.valid('query');
+      return c.json(withCursor(c, await deps.db.run((orm) => listFailures(orm, filter))));
     },
   );
 

@@ -4,6 +4,8 @@ import { JobId, MinerId } from '../miners/schema.ts';
 
 const MAX_HOURS = 24 * 366;
 const DEFAULT_HOURS = 24;
+const MAX_PAGE = 1_000;
+const DEFAULT_PAGE = 100;
 const MAX_METADATA_CHARS = 8_192;
 
 const ISO_UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/;
@@ -59,6 +61,7 @@ export const UsageReport = v.pipe(
       sent: v.number(),
       unsent: v.number(),
       failing: v.pipe(v.number(), v.description('unsent ones that were tried')),
+      refused: v.pipe(v.number(), v.description('those of them that the coordinator said no to')),
       last_error: v.nullable(v.string()),
     }),
   }),
@@ -83,13 +86,55 @@ export const SyncAnswer = v.pipe(
       v.description('pending: the worker goes on with what is unsent'),
     ),
     released: v.pipe(v.number(), v.description('records that waited for a sync')),
+    retried: v.pipe(v.number(), v.description('records that were put off, and are tried again now')),
     sent: v.pipe(v.number(), v.description('accepted by the coordinator since the call began')),
     unsent: v.number(),
-    failing: v.number(),
+    failing: v.pipe(v.number(), v.description('unsent ones that were tried')),
+    refused: v.pipe(v.number(), v.description('those of them that the coordinator said no to')),
     last_error: v.nullable(v.string()),
     hint: v.pipe(v.nullable(v.string()), v.description('what has to happen first, null when nothing has')),
   }),
   v.metadata({ ref: 'BillingSync' }),
+);
+
+export const FailuresQuery = v.object({
+  state: v.pipe(
+    v.optional(v.picklist(['refused', 'failing'])),
+    v.description(
+      'refused: the coordinator said no to the record; failing: it said nothing that is about it',
+    ),
+  ),
+  tenant_id: v.optional(TenantId),
+  miner_id: v.optional(MinerId),
+  limit: v.pipe(
+    v.optional(v.pipe(v.string(), v.regex(/^\d{1,4}$/, 'must be a whole number')), String(DEFAULT_PAGE)),
+    v.transform(Number),
+    integer(1, MAX_PAGE),
+  ),
+  cursor: v.optional(
+    pattern(/^\d{1,16}\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'must be a cursor that this call gave'),
+  ),
+});
+
+export const FailuresAnswer = v.array(
+  v.pipe(
+    v.object({
+      id: v.pipe(v.string(), v.description('also its Idempotency-Key at the coordinator')),
+      state: v.picklist(['refused', 'failing']),
+      last_error: v.string(),
+      attempts: v.number(),
+      next_attempt_at: v.pipe(v.string(), v.description('POST …/billing/sync tries it at once')),
+      tenant_id: v.string(),
+      miner_id: v.nullable(v.string()),
+      job_id: v.nullable(v.string()),
+      resource_type: v.string(),
+      quantity: v.string(),
+      unit_price: v.string(),
+      total_amount: v.string(),
+      timestamp: v.string(),
+    }),
+    v.metadata({ ref: 'UsageFailure' }),
+  ),
 );
 
 export const RecordRequest = v.pipe(

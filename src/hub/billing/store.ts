@@ -1,6 +1,7 @@
 /** The way of usage records to the coordinator, in Postgres. Every step is one guarded statement. */
 import { and, eq, inArray, isNull, type SQL, sql } from 'drizzle-orm';
 import type { Orm } from '../../platform/db.ts';
+import { isoText } from '../../platform/statement.ts';
 import { usagePause, usageRecords } from './tables.ts';
 
 /** A record that this pass has claimed for one try. Decimals are strings, in their shortest form. */
@@ -31,6 +32,10 @@ export interface Unsent {
   readonly records: number;
   /** Those that were tried. */
   readonly failing: number;
+  /** Those of them that the coordinator said no to. */
+  readonly refused: number;
+  /** Those that nobody has tried yet, or is to try again now. */
+  readonly pending: number;
   readonly lastError: string | null;
 }
 
@@ -47,6 +52,22 @@ export async function releaseWaiting(orm: Orm, window: Window, limit: number): P
     where id in (
       select id from ${usageRecords}
       where sent_at is null and due_at is null and tenant_id is not null and ${within(window)}
+      limit ${limit} for update skip locked
+    )
+    returning id`);
+  return rows.length;
+}
+
+/**
+ * Makes records that were put off due again now, at most `limit`. Those that somebody has claimed, is on his way to try, stay as
+ * they are. @returns how many
+ */
+export async function retryFailed(orm: Orm, window: Window, limit: number): Promise<number> {
+  const rows = await orm.execute(sql`
+    update ${usageRecords} set due_at = ${DUE_NOW}
+    where id in (
+      select id from ${usageRecords}
+      where last_error is not null and claim is null and due_at > now() and ${within(window)}
       limit ${limit} for update skip locked
     )
     returning id`);
@@ -72,7 +93,7 @@ export async function claimDue(
     returning id, tenant_id as "tenantId", job_id as "jobId", resource_type as "resourceType",
       trim_scale(quantity)::text as quantity, trim_scale(unit_price)::text as "unitPrice",
       trim_scale(total_amount)::text as "totalAmount", metadata, attempts,
-      to_char(used_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "usedAt"`);
+      ${isoText(sql`used_at`)} as "usedAt"`);
   return rows as unknown as ClaimedRecord[];
 }
 
@@ -80,19 +101,19 @@ export async function claimDue(
 export async function markSent(orm: Orm, id: string): Promise<boolean> {
   const rows = await orm
     .update(usageRecords)
-    .set({ sentAt: sql`now()`, dueAt: null, claim: null, lastError: null })
+    .set({ sentAt: sql`now()`, dueAt: null, claim: null, lastError: null, refusedAt: null })
     .where(and(eq(usageRecords.id, id), isNull(usageRecords.sentAt)))
     .returning({ id: usageRecords.id });
   return rows.length > 0;
 }
 
-/** Puts a record off. A pass that has lost its claim changes nothing. */
+/** Puts a record off that was refused, or got no answer about it. A pass that has lost its claim changes nothing. */
 export async function postpone(
   orm: Orm,
   id: string,
   claim: string,
   delayMs: number,
-  error: string,
+  { error, isRefused }: { readonly error: string; readonly isRefused: boolean },
 ): Promise<void> {
   await orm
     .update(usageRecords)
@@ -100,6 +121,7 @@ export async function postpone(
       claim: null,
       dueAt: sql`now() + ${delayMs}::float8 * interval '1 millisecond'`,
       lastError: error.slice(0, MAX_ERROR_CHARS),
+      refusedAt: isRefused ? sql`now()` : null,
     })
     .where(isClaimed([id], claim));
 }
@@ -123,26 +145,39 @@ export async function pause(orm: Orm, forMs: number): Promise<void> {
 /** What of a window the coordinator does not have. */
 export async function countUnsent(orm: Orm, window: Window): Promise<Unsent> {
   const [row] = await orm.execute<Record<string, string | null>>(sql`
-    select count(*) as records, count(last_error) as failing, max(last_error) as "lastError" from ${usageRecords}
+    select count(*) as records, count(last_error) as failing, count(refused_at) as refused, max(last_error) as "lastError",
+      count(*) filter (where last_error is null or claim is not null or due_at <= now()) as pending
+    from ${usageRecords}
     where (due_at is not null or (sent_at is null and due_at is null)) and ${within(window)}`);
   return {
     records: Number(row?.records),
     failing: Number(row?.failing),
+    refused: Number(row?.refused),
+    pending: Number(row?.pending),
     lastError: row?.lastError ?? null,
   };
 }
 
+/** What becomes of a record that the coordinator does not have. */
+type UnsentState = 'waiting' | 'due' | 'failing' | 'refused';
+
 /**
- * What the coordinator does not have: `waiting` for a sync, `due`, or `failing`, which was tried and did not succeed. No more
- * than a million of those that wait and of the others are counted.
+ * What the coordinator does not have: `waiting` for a sync, `due`, `refused`, or `failing`, which was tried and had no answer that is
+ * about it. No more than a million of those that wait and of the others are counted.
  */
-export async function countByState(orm: Orm): Promise<Record<'waiting' | 'due' | 'failing', number>> {
-  const [row] = await orm.execute<Record<'waiting' | 'due' | 'failing', string>>(sql`
+export async function countByState(orm: Orm): Promise<Record<UnsentState, number>> {
+  const [row] = await orm.execute<Record<UnsentState, string>>(sql`
     select (select count(*) from (
         select from ${usageRecords} where sent_at is null and due_at is null limit ${MAX_COUNTED}
-      ) w) as waiting, count(*) filter (where last_error is null) as due, count(last_error) as failing
-    from (select last_error from ${usageRecords} where due_at is not null limit ${MAX_COUNTED}) d`);
-  return { waiting: Number(row?.waiting), due: Number(row?.due), failing: Number(row?.failing) };
+      ) w) as waiting, count(*) filter (where last_error is null) as due, count(refused_at) as refused,
+      count(last_error) filter (where refused_at is null) as failing
+    from (select last_error, refused_at from ${usageRecords} where due_at is not null limit ${MAX_COUNTED}) d`);
+  return {
+    waiting: Number(row?.waiting),
+    due: Number(row?.due),
+    failing: Number(row?.failing),
+    refused: Number(row?.refused),
+  };
 }
 
 /** Records of a window that the coordinator has taken since `since`. */

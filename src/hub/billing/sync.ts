@@ -13,6 +13,7 @@ import {
   pause,
   postpone,
   releaseWaiting,
+  retryFailed,
   type Window,
 } from './store.ts';
 import { completeRecords } from './usage.ts';
@@ -47,13 +48,20 @@ const MAX_RETRY_AFTER_MS = 3_600_000;
 /** Lets the waiting records of a window be sent. Doing so twice, or in windows that overlap, changes nothing. @returns how many */
 export async function release({ db, config }: SyncDeps, window: Window): Promise<number> {
   while ((await db.run((orm) => completeRecords(orm, config, COMPLETE_BATCH))) === COMPLETE_BATCH);
-  let released = 0;
-  let batch: number;
-  do {
-    batch = await db.run((orm) => releaseWaiting(orm, window, RELEASE_BATCH));
-    released += batch;
-  } while (batch === RELEASE_BATCH);
-  return released;
+  return inBatches((limit) => db.run((orm) => releaseWaiting(orm, window, limit)));
+}
+
+/** Ends the wait of what was put off, whatever the reason: somebody knows that it is gone. @returns how many */
+export async function retry({ db }: SyncDeps, window: Window): Promise<number> {
+  return inBatches((limit) => db.run((orm) => retryFailed(orm, window, limit)));
+}
+
+async function inBatches(work: (limit: number) => Promise<number>): Promise<number> {
+  for (let total = 0; ; ) {
+    const rows = await work(RELEASE_BATCH);
+    total += rows;
+    if (rows < RELEASE_BATCH) return total;
+  }
 }
 
 /**
@@ -121,10 +129,11 @@ async function note(
   const askedMs = Math.min(result.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS);
   const delayMs = Math.ceil(Math.max(backoffMs(attempts), askedMs));
   if (result.status === 'busy') await db.run((orm) => pause(orm, Math.max(askedMs, BACKOFF_BASE_MS)));
-  await db.run((orm) => postpone(orm, id, claim, delayMs, result.error));
+  const isRefused = result.status === 'refused';
+  await db.run((orm) => postpone(orm, id, claim, delayMs, { error: result.error, isRefused }));
   const facts = { record_id: id, attempts, delay_ms: delayMs, reason: result.error };
-  metrics.usageSends.inc({ result: result.status === 'refused' ? 'refused' : 'put_off' });
-  if (result.status === 'refused') log.error(facts, 'the coordinator refuses a usage record');
+  metrics.usageSends.inc({ result: isRefused ? 'refused' : 'put_off' });
+  if (isRefused) log.error(facts, 'the coordinator refuses a usage record');
   else log.warn(facts, 'usage record put off');
   return 'postponed';
 }

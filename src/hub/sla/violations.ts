@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { Orm } from '../../platform/db.ts';
+import { isoText } from '../../platform/statement.ts';
 import { misses, severityRank, type ViolationType } from './levels.ts';
 import { slaAlerts, slaDeliveries, slaMiners, slaViolations, slaWebhooks } from './tables.ts';
 
@@ -126,8 +127,8 @@ function alertsFrom() {
       select (case when violation_type like 'capacity%' then 'capacity.' else 'violation.' end) || change,
         jsonb_build_object('violation_id', id::text, 'miner_id', nullif(miner_id, ''), 'violation_type', violation_type,
           'severity', (array['low', 'medium', 'high', 'critical'])[severity], 'metric_value', metric_value,
-          'threshold', threshold, 'created_at', ${isoText('created_at')},
-          'resolved_at', ${isoText('resolved_at')}),
+          'threshold', threshold, 'created_at', ${isoText(sql`created_at`)},
+          'resolved_at', ${isoText(sql`resolved_at`)}),
         coalesce(resolved_at, now())
       from changed order by id
       returning id
@@ -135,9 +136,4 @@ function alertsFrom() {
       insert into ${slaDeliveries} (alert_id, webhook_id, next_at)
       select a.id, w.id, now() from alerts a cross join ${slaWebhooks} w
     )`;
-}
-
-/** A moment as our JSON writes it, whatever the time zone of the session. */
-function isoText(column: string) {
-  return sql`to_char(${sql.raw(column)} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 }

@@ -37,6 +37,7 @@ const levels = (prefix: string): Endpoint[] => [
 
 const billing = (prefix: string): Endpoint[] => [
   { method: 'GET', path: `${prefix}/usage`, who: 'either' },
+  { method: 'GET', path: `${prefix}/failures`, who: 'either' },
   {
     method: 'POST',
     path: `${prefix}/usage/record`,
