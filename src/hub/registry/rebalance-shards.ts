@@ -2,21 +2,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../../platform/errors.ts';
 import { keys, shardPrefix } from '../../platform/keys.ts';
 import { masters } from '../../platform/redis.ts';
+import { callToken } from '../../platform/scripts.ts';
 import type { HubDeps } from '../deps.ts';
 import { SCAN_COUNT, scanKeys } from './census.ts';
-import { RegistryStore } from './store.ts';
 
 type ShardDeps = Pick<HubDeps, 'redis' | 'scripts'>;
 
 const POLL_MS = 200;
-const DEAD_LETTERS_BATCH = 500;
-const DEAD_LETTERS_MAX = 10_000;
+const LETTERS_BATCH = 20;
 
 /** Counters that outlive a shard: the metrics are their sums. */
 const COUNTERS = ['reaped', 'reaper_held', 'journal_skipped'] as const;
+/** Field of a shard's `stats`, written once: tells it from an earlier or later shard of its number. */
+const NAME_FIELD = 'heritage';
 
 /**
- * Waits until the worker has written the journals of shards that nobody writes to any more, and hands what could never be written to shard 0.
+ * Waits until the worker has written the journals of shards that nobody writes to any more.
  * @throws AppError `unavailable` when they are not empty in time; what Redis throws
  */
 export async function emptyJournals(
@@ -38,50 +39,91 @@ export async function emptyJournals(
       }
       await sleep(POLL_MS);
     }
-    await handOnDeadLetters({ redis, scripts }, shard);
-  }
-}
-
-async function handOnDeadLetters({ redis, scripts }: ShardDeps, shard: number): Promise<void> {
-  const from = keys.journalDead(shardPrefix(scripts.prefix, shard));
-  const to = keys.journalDead(shardPrefix(scripts.prefix, 0));
-  for (;;) {
-    const letters = await redis.xrange(from, '-', '+', 'COUNT', DEAD_LETTERS_BATCH);
-    if (letters.length === 0) return;
-    for (const [, fields] of letters) await redis.xadd(to, 'MAXLEN', '~', DEAD_LETTERS_MAX, '*', ...fields);
-    await redis.xdel(from, ...letters.map(([id]) => id));
   }
 }
 
 /**
- * Deletes what is left in shards that hold nobody: counters of the index, clocks, empty streams.
- * @throws AppError `conflict` when one holds miners
+ * Deletes what is left in shards that the layout does not know any more: counters of the index, clocks, empty streams. What outlives them goes to
+ * shard 0, once, whenever this is ended and run again.
+ * @param from the first of them
+ * @throws AppError `conflict` when one holds miners or journal entries
  */
-export async function clearShards(deps: ShardDeps, from: number, to: number): Promise<void> {
+export async function clearShards(deps: ShardDeps, from: number): Promise<void> {
   const { redis, scripts } = deps;
-  const store = new RegistryStore(scripts, redis);
-  for (let shard = from; shard < to; shard++) {
-    if ((await redis.hget(store.key(shard, 'terms'), 'all')) !== null) {
-      throw new AppError('conflict', `shard ${shard} should be empty and holds miners`);
-    }
-    const stats = keys.stats(shardPrefix(scripts.prefix, shard));
-    const counters = await redis.hmget(stats, ...COUNTERS);
-    for (const [i, name] of COUNTERS.entries()) {
-      if (Number(counters[i]) > 0) await store.adjust(0, 'stats', name, Number(counters[i]));
-    }
-    await redis.unlink(stats);
-  }
-  if (from < to) await deleteKeys(deps, from, to);
-}
-
-async function deleteKeys({ redis, scripts }: ShardDeps, from: number, to: number): Promise<void> {
   const start = `${scripts.prefix}:{`;
+  const settled = new Set<number>();
   for (const node of masters(redis)) {
     const read = (cursor: string) => node.scan(cursor, 'MATCH', `${start}*`, 'COUNT', SCAN_COUNT);
     for await (const key of scanKeys(read)) {
       const shard = Number(key.slice(start.length, key.indexOf('}:', start.length)));
+      if (!(shard >= from)) continue;
+      if (!settled.has(shard)) await settle(deps, shard);
+      settled.add(shard);
       // One by one: on a cluster, keys of several shards do not go in one command.
-      if (shard >= from && shard < to) await redis.unlink(key);
+      if (key !== statsOf(deps, shard)) await redis.unlink(key);
     }
+  }
+  // By its name there, what was handed on is known to have been, so it goes last.
+  for (const shard of settled) await redis.unlink(statsOf(deps, shard));
+}
+
+const statsOf = ({ scripts }: ShardDeps, shard: number) => keys.stats(shardPrefix(scripts.prefix, shard));
+
+async function settle(deps: ShardDeps, shard: number): Promise<void> {
+  const { redis } = deps;
+  const prefix = shardPrefix(deps.scripts.prefix, shard);
+  const miners = await redis.hget(`${prefix}terms`, 'all');
+  const entries = await redis.xlen(keys.journal(prefix));
+  if (miners !== null || entries > 0) {
+    const what = `${miners ?? 0} miners and ${entries} journal entries`;
+    throw new AppError('conflict', `shard ${shard} should be empty and holds ${what}`);
+  }
+  const stats = statsOf(deps, shard);
+  await redis.hsetnx(stats, NAME_FIELD, callToken());
+  const name = (await redis.hget(stats, NAME_FIELD)) as string;
+  await bequeathLetters(deps, shard, name);
+  const values = await redis.hmget(stats, ...COUNTERS);
+  const counters = COUNTERS.map((counter, i) => [counter, Number(values[i] ?? 0)]);
+  await bequeath(deps, `${shard} counters`, async (after) =>
+    after === name ? undefined : { mark: name, counters, letters: [] },
+  );
+}
+
+/** A mark names the shard and the last letter that was handed on. */
+async function bequeathLetters({ redis, scripts }: ShardDeps, shard: number, name: string): Promise<void> {
+  const stream = keys.journalDead(shardPrefix(scripts.prefix, shard));
+  await bequeath({ redis, scripts }, `${shard} letters`, async (after) => {
+    const [of, last] = after.split(' ');
+    const begin = of === name ? `(${last}` : '-';
+    const entries = await redis.xrange(stream, begin, '+', 'COUNT', LETTERS_BATCH);
+    const id = entries.at(-1)?.[0];
+    const letters = entries.map(([, fields]) => fields);
+    return id === undefined ? undefined : { mark: `${name} ${id}`, counters: [], letters };
+  });
+}
+
+interface Part {
+  readonly mark: string;
+  readonly counters: readonly (readonly (string | number)[])[];
+  readonly letters: readonly (readonly string[])[];
+}
+
+/** Has shard 0 take over one part after another, each once. @param partAfter the part after that of a mark; undefined when it was the last */
+async function bequeath(
+  { scripts }: ShardDeps,
+  what: string,
+  partAfter: (mark: string) => Promise<Part | undefined>,
+): Promise<void> {
+  let after = '';
+  for (let part = await partAfter(after); part !== undefined; part = await partAfter(after)) {
+    const { mark, counters, letters } = part;
+    const reply = await scripts.run('registry/inherit', 0, [
+      what,
+      after,
+      mark,
+      JSON.stringify(counters),
+      JSON.stringify(letters),
+    ]);
+    after = reply[0] === 'ok' ? mark : (reply[1] as string);
   }
 }

@@ -63,7 +63,7 @@ async function changeShards(deps: RebalanceDeps, options: RebalanceOptions): Pro
   const all = shardCount(layout);
   await emptyJournals(deps, moving.shards, all, options.journalTimeoutMs);
   await change(deps, layout, { version: layout.version + 1, shards: moving.shards });
-  await clearShards(deps, moving.shards, all);
+  await clearShards(deps, moving.shards);
   if (moving.shards > layout.shards) await compactShards(deps, layout.shards);
   return { ...report, done: true };
 }
@@ -84,8 +84,8 @@ async function beginMoving(deps: RebalanceDeps, wanted: number): Promise<Layout>
     );
   }
   if (moving === undefined) {
-    // What an earlier change to fewer shards may have left; and a stale clock in a new shard would look like an outage.
-    await clearShards(deps, shards, Math.max(shards, wanted));
+    // What a change that died has left; a stale clock in a new shard would look like an outage.
+    await clearShards(deps, shards);
     if (shards === wanted) return layout;
   }
   const { registered } = await deps.miners.stats();
