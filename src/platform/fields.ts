@@ -63,7 +63,19 @@ export function money() {
     v.check(isMoney, 'must be from 0 to 999999999999, with at most 8 decimals'),
     v.transform((value) => value.toFixed(MONEY_DECIMALS)),
   );
-  return v.pipe(v.union([text, number]), v.transform(shortestDecimal));
+  const union = v.union([text, number], 'must be an amount from 0 to 999999999999, with at most 8 decimals');
+  return v.pipe(union, v.transform(shortestDecimal));
+}
+
+/** A time in ISO 8601 with its offset, of an existing day: the format alone, and Date.parse, take February 30. */
+export function moment() {
+  const why = 'must be a time like 2026-01-31T12:00:00Z';
+  const exists = (text: string) => {
+    const day = text.slice(0, 10);
+    const midnight = new Date(`${day}T00:00:00Z`);
+    return !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day);
+  };
+  return v.pipe(v.string(), v.isoTimestamp(why), v.check(exists, why));
 }
 
 /** A field that may be left out; null counts as left out. */
@@ -77,8 +89,7 @@ export function maybe<const S extends v.GenericSchema>(schema: S) {
 /** Any object of at most `maxChars` as JSON, handed on as it is. */
 export function jsonObject(maxChars: number) {
   return v.pipe(
-    v.custom<Record<string, unknown>>(isPlainObject, 'must be an object'),
-    v.record(v.string(), v.unknown()),
+    recordOf(v.unknown(), 'must be an object'),
     v.check(
       (value) => JSON.stringify(value).length <= maxChars,
       `must have at most ${maxChars} characters as JSON`,
@@ -86,9 +97,19 @@ export function jsonObject(maxChars: number) {
   );
 }
 
+/** An object with any keys, whose values fit `item` as they are. v.record leaves out keys like `constructor`; this one keeps them. */
+export function recordOf<const S extends v.GenericSchema>(item: S, why: string) {
+  const record = v.record(v.string(), item);
+  const fits = (value: unknown) =>
+    isPlainObject(value) && Object.values(value).every((each) => v.is(item, each));
+  const kept = v.custom<v.InferOutput<typeof record>>(fits, why);
+  const run = ((dataset, config) => kept['~run'](dataset, config)) as (typeof record)['~run'];
+  return { ...record, '~run': run };
+}
+
 /**
  * An object without other keys than `entries`. `aliases` are read under their other name (`{base_price: 'price_token_per_ksec'}`), unless that
- * is given too: then the alias is a key too many.
+ * is given too: then the alias is a key too many. The schema keeps them under `aliases` for OpenAPI.
  */
 export function body<const E extends v.ObjectEntries>(
   entries: E,
@@ -97,7 +118,7 @@ export function body<const E extends v.ObjectEntries>(
   type Input = v.InferInput<v.StrictObjectSchema<E, undefined>>;
   const plain = v.custom<Input>(isPlainObject, 'must be an object');
   const renamed = v.transform((input: Input) => rename(input, aliases) as Input);
-  return v.pipe(plain, renamed, strictObject(entries));
+  return v.pipe(plain, renamed, Object.assign(strictObject(entries), { aliases }));
 }
 
 /** v.strictObject stops at the first unknown key; this one names them all. */
@@ -121,7 +142,7 @@ function strictObject<const E extends v.ObjectEntries>(entries: E): v.StrictObje
   };
 }
 
-function isPlainObject(value: unknown): boolean {
+function isPlainObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -34,6 +34,9 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const MAX_HEADERS = 64;
 const IDLE_SWEEP_MS = 50;
 
+/** HTTP's own word for a method that a path does not take. The set of codes is closed and has none for it: there is no such call. */
+const METHOD_NOT_ALLOWED = 405;
+
 /** Only pages set a policy of their own (`/docs`); an answer of the API is never rendered. */
 const SECURITY_HEADERS: Parameters<typeof secureHeaders>[0] = {
   overwrite: false,
@@ -67,7 +70,8 @@ export function createHttpApp({ config, log, metrics, state }: HttpDeps): Hono<A
       app,
       onMethodNotAllowed: (c, methods) => {
         c.header('Allow', methods.join(', '));
-        return answerError(c, new AppError('method_not_allowed', `this path takes ${methods.join(', ')}`));
+        const error = new AppError('not_found', `this path takes ${methods.join(', ')}`);
+        return answerError(c, error, METHOD_NOT_ALLOWED);
       },
     }),
   );
@@ -194,8 +198,8 @@ function limitBody(maxBytes: number): MiddlewareHandler<AppEnv> {
   };
 }
 
-function answerError(c: Context<AppEnv>, error: AppError): Response {
+function answerError(c: Context<AppEnv>, error: AppError, status = error.status): Response {
   if (error.retry_after_sec !== undefined) c.header('Retry-After', String(error.retry_after_sec));
   if (error.status === 401) c.header('WWW-Authenticate', 'Bearer');
-  return c.json(envelope(error, c.get('requestId')), error.status);
+  return c.json(envelope(error, c.get('requestId')), status);
 }

@@ -1,3 +1,4 @@
+import type { ConversionConfig, JsonSchema } from '@valibot/to-json-schema';
 import type { Hono, MiddlewareHandler } from 'hono';
 import { describeRoute, generateSpecs, resolver } from 'hono-openapi';
 import * as v from 'valibot';
@@ -77,6 +78,12 @@ export const COORDINATOR_SECURITY = {
 /** Errors that any call may answer; those of its own are added by the operation. */
 const COMMON_ERRORS: readonly ErrorCode[] = ['rate_limited', 'unavailable', 'internal'];
 
+/** Answers that say when to come back. */
+const RETRIED: ReadonlySet<ErrorCode> = new Set(['rate_limited', 'quota_exceeded', 'unavailable']);
+const RETRY_AFTER = {
+  'Retry-After': { description: 'seconds', required: true, schema: { type: 'integer', minimum: 1 } },
+} as const;
+
 /** Describes a route to OpenAPI. Stands first among the handlers of its route. */
 export function operation({ summary, tag, auth, answers, errors = [] }: Operation): MiddlewareHandler {
   const codes = [...new Set([...errors, ...authErrors(auth), ...(auth.length > 0 ? COMMON_ERRORS : [])])];
@@ -84,6 +91,9 @@ export function operation({ summary, tag, auth, answers, errors = [] }: Operatio
   for (const status of new Set(codes.map((code) => ERROR_STATUS[code]))) {
     responses[status] = {
       description: codes.filter((code) => ERROR_STATUS[code] === status).join(' or '),
+      ...(codes.some((code) => ERROR_STATUS[code] === status && RETRIED.has(code)) && {
+        headers: RETRY_AFTER,
+      }),
       content: { 'application/json': { schema: resolver(ErrorBody) } },
     };
   }
@@ -121,9 +131,44 @@ export function openapiRoute(
       },
       excludeStaticFile: false,
       defaultValidationErrorResponse: false,
-    });
+    }).then(withBodyLimit);
     return c.json(await document);
   });
+}
+
+/** The limit of bodies stands before the routes: every call but a GET may meet it, also one that takes no body. */
+function withBodyLimit(document: Awaited<ReturnType<typeof generateSpecs>>): object {
+  const schema = { $ref: '#/components/schemas/Error' };
+  const refusal = { description: 'too_large', content: { 'application/json': { schema } } };
+  for (const { get: _, ...others } of Object.values(document.paths)) {
+    for (const { responses } of Object.values(others) as { responses: Record<string, object> }[]) {
+      responses[ERROR_STATUS.too_large] ??= refusal;
+    }
+  }
+  return document;
+}
+
+/** A schema, and what OpenAPI says of it. */
+type Converted = Parameters<NonNullable<ConversionConfig['overrideSchema']>>[0];
+
+/** Tells of the aliases of a `body`: each is a property like the one it stands for, and stands for it where that is required. */
+export function withAliases({ valibotSchema, jsonSchema }: Converted): JsonSchema | null {
+  const { aliases = {} } = valibotSchema as { aliases?: Readonly<Record<string, string>> };
+  const { properties = {}, required = [] } = jsonSchema;
+  const pairs = Object.entries(aliases).filter(([, name]) => Object.hasOwn(properties, name));
+  if (pairs.length === 0) return null;
+  const either = pairs.filter(([, name]) => required.includes(name));
+  return {
+    ...jsonSchema,
+    properties: {
+      ...properties,
+      ...Object.fromEntries(pairs.map(([alias, name]) => [alias, properties[name]])),
+    },
+    required: required.filter((name) => either.every(([, other]) => other !== name)),
+    ...(either.length > 0 && {
+      allOf: either.map((names) => ({ oneOf: names.map((name) => ({ required: [name] })) })),
+    }),
+  } as JsonSchema;
 }
 
 function authErrors(auth: Auth): ErrorCode[] {

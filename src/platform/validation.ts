@@ -3,6 +3,7 @@ import { resolver, uniqueSymbol, validator } from 'hono-openapi';
 import * as v from 'valibot';
 import type { AppEnv } from './app-env.ts';
 import { AppError, invalid } from './errors.ts';
+import { withAliases } from './openapi.ts';
 
 /** Levels of arrays and objects in a request body; ours need 5. */
 const MAX_JSON_DEPTH = 32;
@@ -12,6 +13,9 @@ type JsonInput<S extends v.GenericSchema> = {
   out: { json: v.InferOutput<S> };
 };
 
+/** JSON is UTF-8 (RFC 8259): what is not must not be read as something else, for two ids could become one. */
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
 /**
  * The JSON body, checked against a schema, for `c.req.valid('json')` and for OpenAPI. A body that is no JSON (or nested too deep to be
  * meant well) is 400, one that does not fit is 422. The Content-Type is not asked for: every body here is JSON.
@@ -20,12 +24,14 @@ export function jsonBody<S extends v.GenericSchema>(
   schema: S,
 ): MiddlewareHandler<AppEnv, string, JsonInput<S>> {
   const middleware: MiddlewareHandler<AppEnv, string, JsonInput<S>> = async (c, next) => {
-    const parsed = v.safeParse(schema, parseJson(await c.req.text()));
+    const parsed = v.safeParse(schema, parseJson(decoded(await c.req.arrayBuffer())));
     if (!parsed.success) throw invalid(parsed.issues);
     c.req.addValidatedData('json', parsed.output as object);
     await next();
   };
-  return Object.assign(middleware, { [uniqueSymbol]: { target: 'json', ...resolver(schema) } });
+  return Object.assign(middleware, {
+    [uniqueSymbol]: { target: 'json', ...resolver(schema, { options: { overrideSchema: withAliases } }) },
+  });
 }
 
 /** The query, checked against a schema, for `c.req.valid('query')` and for OpenAPI. */
@@ -52,6 +58,14 @@ export function parseJson(text: string): unknown {
     return JSON.parse(text);
   } catch (cause) {
     throw new AppError('bad_json', 'the body is not valid JSON', { cause });
+  }
+}
+
+function decoded(bytes: ArrayBuffer): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (cause) {
+    throw new AppError('bad_json', 'the body is not UTF-8', { cause });
   }
 }
 

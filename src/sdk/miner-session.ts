@@ -60,7 +60,6 @@ const FINAL_CODES: ReadonlySet<HubError['code']> = new Set([
   'bad_json',
   'too_large',
   'not_found',
-  'method_not_allowed',
 ]);
 
 /**

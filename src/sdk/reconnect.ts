@@ -8,7 +8,6 @@ const FINAL_CODES: ReadonlySet<HubError['code']> = new Set([
   'forbidden',
   'invalid',
   'not_found',
-  'method_not_allowed',
 ]);
 
 /** One connection: what it brings, from its opening to its end. Gives true when there is nothing more to come, ever. */

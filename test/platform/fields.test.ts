@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import * as v from 'valibot';
 import { invalid } from '../../src/platform/errors.ts';
-import { body, integer, listOf, maybe, money, words } from '../../src/platform/fields.ts';
+import { body, integer, jsonObject, listOf, maybe, moment, money, words } from '../../src/platform/fields.ts';
 
 const MONEY: ReadonlyArray<readonly [given: unknown, stored: string | undefined]> = [
   [0, '0'],
@@ -101,4 +101,27 @@ test('control characters and broken Unicode are refused', () => {
     assert.deepEqual(pathsOf({ first: bad }), ['first: must not have control characters or broken Unicode']);
   }
   assert.deepEqual(pathsOf({ first: 'ü😀' }), []);
+});
+
+test('an object is handed on with all its keys', () => {
+  const text = '{"constructor":1,"prototype":{"constructor":2},"__proto__":{"a":3},"plain":4}';
+  assert.equal(JSON.stringify(v.parse(jsonObject(100), JSON.parse(text))), text);
+  for (const value of [[], null, 'x', 1]) assert.equal(v.safeParse(jsonObject(100), value).success, false);
+});
+
+test('a moment is of an existing day', () => {
+  const takes = (text: string) => v.safeParse(moment(), text).success;
+  for (const good of ['2027-02-28T00:00:00Z', '2028-02-29T23:59:59.5Z', '2027-12-31T00:00:00+05:30']) {
+    assert.ok(takes(good), good);
+  }
+  for (const bad of [
+    '2027-02-30T00:00:00Z',
+    '2027-02-29T00:00:00Z',
+    '2027-04-31T00:00:00Z',
+    '2027-01-01',
+    'soon',
+    '',
+  ]) {
+    assert.ok(!takes(bad), bad);
+  }
 });

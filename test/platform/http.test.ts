@@ -92,6 +92,8 @@ test('no path is 404, another method is 405, and a handler may say 404 itself', 
   const other = await app.request('/echo', { method: 'DELETE' });
   assert.equal(other.status, 405);
   assert.equal(other.headers.get('Allow'), 'POST');
+  const { error } = (await other.json()) as { error: { code: string } };
+  assert.equal(error.code, 'not_found');
 });
 
 test('answers are never rendered, framed or sniffed', async () => {

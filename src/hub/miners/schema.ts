@@ -5,15 +5,18 @@ import {
   jsonObject,
   listOf,
   maybe,
+  moment,
   money,
   pattern,
   quantity,
+  recordOf,
   words,
 } from '../../platform/fields.ts';
 
 /** Limits that clients and the index share. */
 export const MAX_TAGS = 64;
 const MAX_CAPABILITIES = 256;
+const MAX_ACCEL = 16;
 const MAX_TERM_CHARS = 64;
 const MAX_CURRENT_JOBS = 1024;
 const MAX_ACKS = 64;
@@ -56,16 +59,28 @@ const SessionToken = v.pipe(
 
 const Capabilities = listOf(Term, MAX_CAPABILITIES);
 
+const TagList = v.pipe(v.array(Term), v.maxLength(MAX_TAGS, `must have at most ${MAX_TAGS} items`));
+const TagPairs = recordOf(v.union([v.string(), v.number(), v.boolean()]), 'must be an object');
+
+const tagsOf = (pairs: v.InferOutput<typeof TagPairs>): string[] =>
+  Object.entries(pairs).map(([key, value]) => `${key}:${value}`);
+
 /** A list, or an object whose pairs are read as `key:value`. */
 const Tags = v.pipe(
   v.union(
-    [v.array(v.string()), v.record(v.string(), v.union([v.string(), v.number(), v.boolean()]))],
+    [
+      TagList,
+      v.pipe(
+        TagPairs,
+        v.check(
+          (pairs) => v.is(TagList, tagsOf(pairs)),
+          `must make at most ${MAX_TAGS} tags of at most ${MAX_TERM_CHARS} characters`,
+        ),
+      ),
+    ],
     'must be a list of tags, or an object of key: value',
   ),
-  v.transform((tags) =>
-    Array.isArray(tags) ? tags : Object.entries(tags).map(([key, value]) => `${key}:${value}`),
-  ),
-  listOf(Term, MAX_TAGS),
+  v.transform((tags) => [...new Set(Array.isArray(tags) ? tags : tagsOf(tags))]),
 );
 
 const Places = integer(1, MAX_PARALLEL);
@@ -102,9 +117,11 @@ export const RegisterRequest = v.pipe(
       accel: v.pipe(
         maybe(
           v.pipe(
-            v.union([Accel, v.array(Accel)]),
-            v.transform((accel) => [accel].flat()),
-            listOf(Accel, 16),
+            v.union([
+              Accel,
+              v.pipe(v.array(Accel), v.maxLength(MAX_ACCEL, `must have at most ${MAX_ACCEL} items`)),
+            ]),
+            v.transform((accel) => [...new Set([accel].flat())]),
           ),
         ),
         v.description('derived from tags, capabilities and gpu_name when left out'),
@@ -220,17 +237,18 @@ export const CommandRequest = v.pipe(
   v.metadata({ ref: 'CommandRequest' }),
 );
 
-/** Also of an existing day, which the format alone does not tell. */
-const Moment = v.pipe(
-  v.string(),
-  v.isoTimestamp('must be a time like 2026-01-31T12:00:00Z'),
-  v.check((text) => !Number.isNaN(Date.parse(text)), 'must be a time like 2026-01-31T12:00:00Z'),
-);
-
 export const PriceOverrideRequest = v.pipe(
   body({
     price: money(),
-    expires_at: v.pipe(maybe(Moment), v.description('when the override ends; never when left out')),
+    expires_at: v.pipe(
+      maybe(
+        v.pipe(
+          moment(),
+          v.check((text) => !(Date.parse(text) <= Date.now()), 'must not be over'),
+        ),
+      ),
+      v.description('when the override ends; never when left out'),
+    ),
   }),
   v.metadata({ ref: 'PriceOverrideRequest' }),
 );

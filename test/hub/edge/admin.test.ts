@@ -162,6 +162,36 @@ test('what waits is bounded, what is unknown is 404', async () => {
   );
 });
 
+test('the arguments of a command keep every key, tags as an object lose none', async () => {
+  await app.register('keys-1');
+  const args = JSON.parse('{"constructor":1,"__proto__":{"x":2},"prototype":3,"plain":4}');
+  await post('/v1/miners/keys-1/commands', { name: 'custom', args });
+  const { pending_commands: pending } = await get('/v1/miners/keys-1');
+  assert.deepEqual(pending[0].args, args);
+  assert.equal((await post('/v1/miners/keys-1/commands', { name: 'drain', args })).status, 422);
+
+  const token = await app.register('keys-2', { tags: { constructor: 'x', plain: 'y' } });
+  assert.deepEqual((await get('/v1/miners/keys-2')).tags.sort(), ['constructor:x', 'plain:y']);
+  for (const tags of [{ a: 'x'.repeat(64) }, { a: ['b'] }, ['x'.repeat(65)]]) {
+    const refusal = await post('/v1/miners/update', { session_token: token, tags }, {});
+    assert.equal(refusal.status, 422, JSON.stringify(tags));
+  }
+});
+
+test('a price override ends on an existing day that is to come', async () => {
+  await app.register('override-1');
+  const put = (expires_at: string) =>
+    app.call('PUT', '/v1/miners/override-1/price-override', {
+      headers: ADMIN,
+      body: { price: 1, expires_at },
+    });
+  const year = new Date().getUTCFullYear() + 1;
+  assert.equal((await put('2020-01-01T00:00:00Z')).status, 422);
+  assert.equal((await put(`${year}-02-30T00:00:00Z`)).status, 422);
+  assert.equal((await get('/v1/miners/override-1')).price_override, null);
+  assert.equal((await put(`${year}-02-28T00:00:00Z`)).status, 200);
+});
+
 test('a command that is known is checked, and a removed miner is gone', async () => {
   await app.register('removed-1');
   assert.equal(

@@ -3,6 +3,7 @@ import { type HubDeps, type HubState, openDeps } from '../../../src/hub/deps.ts'
 import { createLogger } from '../../../src/platform/logger.ts';
 import { whenReady } from '../../../src/platform/redis.ts';
 import { type Harness, TEST_SECRETS } from '../../support/harness.ts';
+import { conformance, type OpenApiDocument } from '../../support/openapi.ts';
 
 export const COORDINATOR = { 'X-Coordinator-Secret': TEST_SECRETS.COORDINATOR_SHARED_SECRET };
 export const ADMIN = { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY };
@@ -16,7 +17,7 @@ const NO_LIMITS = {
 };
 
 export interface CallOptions {
-  /** Sent as it is when it is text, else as JSON. */
+  /** Sent as it is when it is text or bytes, else as JSON. */
   readonly body?: unknown;
   readonly headers?: Record<string, string>;
   /** Address of the socket that the request seems to come over. */
@@ -39,7 +40,10 @@ export interface TestApp {
   register(minerId: string, more?: Record<string, unknown>): Promise<string>;
 }
 
-/** One replica in this process, on the stores of the test file. Several may be opened: they share what replicas share. */
+/**
+ * One replica in this process, on the stores of the test file. Several may be opened: they share what replicas share. Every call is held
+ * against the OpenAPI document.
+ */
 export async function openApp(h: Harness, settings: Record<string, string> = {}): Promise<TestApp> {
   const config = await h.config({ MINER_ENROLLMENT: 'open', LOG_LEVEL: 'silent', ...NO_LIMITS, ...settings });
   const deps = openDeps(config, createLogger(config.log_level, 'test'), { processMetrics: false });
@@ -48,11 +52,16 @@ export async function openApp(h: Harness, settings: Record<string, string> = {})
   const state = { draining: false };
   const app = createHubApp(deps, state);
 
+  const documented = (await (await app.request('/openapi.json')).json()) as OpenApiDocument;
+  const checkConformance = conformance(documented);
+
   const call: TestApp['call'] = async (method, path, { body, headers = {}, from = '192.0.2.1' } = {}) => {
-    const text = typeof body === 'string' ? body : JSON.stringify(body);
+    const text = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
     const init = { method, headers, ...(text === undefined ? {} : { body: text }) };
     const response = await app.request(path, init, { incoming: { socket: { remoteAddress: from } } });
     const answer = await response.text();
+    const { status, headers: sent } = response;
+    checkConformance({ method, path, body: text?.toString(), status, headers: sent, text: answer });
     const isJson = response.headers.get('Content-Type')?.includes('application/json') === true;
     return {
       status: response.status,

@@ -157,13 +157,33 @@ for (const endpoint of ENDPOINTS) {
     });
   }
 
+  if (body === undefined && method !== 'GET') {
+    test(`${name} with too large a body is 413, though it takes none`, async () => {
+      await refused(endpoint, { body: 'x'.repeat(5000) }, 413, 'too_large');
+    });
+  }
+
   test(`${name} by another method is 405`, async () => {
     const answer = await app.call('PATCH', path, { headers: credentialsOf(who, token) });
     assert.equal(answer.status, 405, answer.text);
-    assert.equal(answer.json.error.code, 'method_not_allowed');
+    assert.equal(answer.json.error.code, 'not_found');
     assert.ok(answer.headers.get('Allow')?.includes(method), answer.headers.get('Allow') ?? 'no Allow');
   });
 }
+
+test('a body that is not UTF-8 is 400: two ids must not become one', async () => {
+  const before = await digest();
+  for (const { method, path, who, body } of ENDPOINTS) {
+    if (body === undefined) continue;
+    const text = JSON.stringify(body).replace('{', '{"x":"\u00ff",');
+    const answer = await app.call(method, path, {
+      headers: credentialsOf(who, token),
+      body: Buffer.from(text, 'latin1'),
+    });
+    assert.equal(answer.json.error.code, 'bad_json', `${method} ${path}: ${answer.text}`);
+  }
+  assert.equal(await digest(), before);
+});
 
 test('ids in paths are checked like any other input', async () => {
   for (const id of ['%00', '%20', 'a%2Fb', '..%2F..', 'x'.repeat(65), '%7B1%7D', '*', '%F0%9F%98%80']) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { harness } from '../../support/harness.ts';
-import { COORDINATOR, openApp, type TestApp } from './app.ts';
+import { COORDINATOR, openApp, PROFILE, type TestApp } from './app.ts';
 
 interface Operation {
   summary: string;
@@ -14,7 +14,10 @@ interface Document {
   openapi: string;
   paths: Record<string, Record<string, Operation>>;
   components: {
-    schemas: Record<string, { properties?: object; additionalProperties?: boolean; examples?: unknown[] }>;
+    schemas: Record<
+      string,
+      { properties?: object; required?: string[]; additionalProperties?: boolean; examples?: unknown[] }
+    >;
   };
 }
 
@@ -58,6 +61,23 @@ test('the example of a match is a match that is taken', async () => {
   const [example] = document.components.schemas.MatchRequest?.examples ?? [];
   const answer = await app.call('POST', '/v1/match', { headers: COORDINATOR, body: example });
   assert.equal(answer.status, 200, answer.text);
+});
+
+/** Every call of these tests is held against the document, so a body that is taken must be one that it describes. */
+test('every way to write a registration is documented', async () => {
+  const { price_token_per_ksec, gpu_vram, ...rest } = PROFILE;
+  const profiles = [
+    { ...rest, miner_id: 'aliases', base_price: price_token_per_ksec, gpu_vram_gb: gpu_vram },
+    { ...PROFILE, miner_id: 'pairs', tags: { zone: 'a', rack: 7, fast: true }, accel: 'cuda' },
+    { ...PROFILE, miner_id: 'lists', accel: ['cuda', 'CUDA', 'vulkan'] },
+    { ...PROFILE, miner_id: 'nulls', gpu_vram: null, tags: null, accel: null, region: null },
+  ];
+  for (const body of profiles) {
+    const answer = await app.call('POST', '/v1/miners/register', { body });
+    assert.equal(answer.status, 200, `${body.miner_id}: ${answer.text}`);
+  }
+  const required = document.components.schemas.RegisterRequest?.required ?? [];
+  assert.ok(required.includes('addr') && !required.includes('price_token_per_ksec'), required.join());
 });
 
 test('/docs needs nothing from elsewhere and runs nothing inline', async () => {
