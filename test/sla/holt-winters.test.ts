@@ -63,7 +63,7 @@ for (const seasonal of ['multiplicative', 'additive'] as const) {
   });
 
   test(`${seasonal}: the fit is at least as good as that of R`, () => {
-    const ours = filter(AIR_PASSENGERS, shape, fitSmoothing(AIR_PASSENGERS, shape), start).sse;
+    const ours = filter(AIR_PASSENGERS, shape, fitSmoothing(AIR_PASSENGERS, shape, start), start).sse;
     const theirs = filter(AIR_PASSENGERS, shape, published.smoothing, start).sse;
     assert.ok(ours <= theirs * 1.0001, `${ours} against ${theirs}`);
   });

@@ -28,7 +28,7 @@ test('forecast and advice follow from the stored snapshots, and from nothing els
   await db.run((orm) => orm.update(miners).set({ gpuName: 'rtx 4090', maxParallel: 4 }));
   const forecast = await forecastCapacity(world.deps, 24);
   assert.equal(forecast.method, 'holt_winters_daily');
-  assert.deepEqual([forecast.history_hours, forecast.filled_hours, forecast.points.length], [216, 24, 24]);
+  assert.deepEqual([forecast.history_hours, forecast.missing_hours, forecast.points.length], [216, 24, 24]);
   const mean = forecast.points.reduce((sum, { expected }) => sum + expected, 0) / 24;
   assert.ok(Math.abs(mean - 40) < 5, `mean ${mean}`);
 

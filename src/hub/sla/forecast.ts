@@ -4,8 +4,10 @@ import {
   filter,
   fitSmoothing,
   project,
+  type Series,
   type Shape,
   type Smoothing,
+  type State,
   spread,
   startOf,
 } from './holt-winters.ts';
@@ -24,15 +26,15 @@ export interface Backtest {
   /** Mean absolute error, and that of the seasonal naive forecast (the last known season again) of the same hours. */
   readonly mae: number;
   readonly naiveMae: number;
-  /** Share of the held-out hours inside the interval, which was calibrated on others. */
+  /** Share of the hours after the later half of the origins inside the interval that is calibrated on the earlier half. */
   readonly coverage95: number;
   readonly points: number;
 }
 
 export interface Forecast {
   readonly method: Method;
-  /** Hours that had no value. */
-  readonly filledHours: number;
+  /** Hours without a value. */
+  readonly missingHours: number;
   readonly backtest: Backtest | null;
   readonly points: readonly ForecastPoint[];
 }
@@ -46,8 +48,15 @@ const MIN_HOLT_HOURS = 12;
 const MAX_START_PERIODS = 4;
 const DAMPINGS = [1, 0.98];
 
-/** Forecasts are tried from the last third of the history, every 7 hours so that each hour of the day has its turn. */
+/** What lies before a longer gap is another time. */
+const MAX_GAP = WEEK;
+
+/**
+ * Forecasts are tried from the last third of the history, every 7 hours so that each hour of the day has its turn; the smoothing is
+ * fitted anew at the start of each ninth, to what was known then.
+ */
 const HELD_OUT_SHARE = 1 / 3;
+const FITS = 3;
 const ORIGIN_STEP = 7;
 
 const Z80 = 1.2816;
@@ -60,8 +69,7 @@ interface Candidate {
 
 interface Trial {
   readonly candidate: Candidate;
-  readonly smoothing: Smoothing;
-  readonly backtest: Backtest;
+  readonly backtest: Backtest | null;
   /** What the analytic interval must be stretched by, from the backtest. */
   readonly scale80: number;
   readonly scale95: number;
@@ -69,30 +77,46 @@ interface Trial {
 
 /**
  * Forecasts the hours after a history of hourly means, null where nothing is known. The method with the least error in
- * its backtest wins; its intervals are stretched so that they hold as often as they promise there.
+ * its backtest wins and is fitted to all that is known; its intervals are stretched so that they hold as often as they promise
+ * in the backtest.
  */
-export function forecastHours(history: readonly (number | null)[], hours: number): Forecast {
-  const first = history.findIndex((value) => value !== null);
-  const series = fillGaps(first < 0 ? [] : history.slice(first));
-  const filledHours = series.length - history.filter((value) => value !== null).length;
-  if (series.length === 0) return { method: 'none', filledHours: 0, backtest: null, points: [] };
-  if (series.length < MIN_HOLT_HOURS) {
-    return { method: 'mean', filledHours, backtest: null, points: meanForecast(series, hours) };
+export function forecastHours(history: Series, hours: number): Forecast {
+  const series = sinceLongGap(history);
+  const known = series.filter((value) => value !== null);
+  const missingHours = series.length - known.length;
+  if (known.length === 0) return { method: 'none', missingHours, backtest: null, points: [] };
+  if (known.length < MIN_HOLT_HOURS) {
+    return { method: 'mean', missingHours, backtest: null, points: meanForecast(known, hours) };
   }
-  const trials = candidatesFor(series.length).map((candidate) => tryOut(series, candidate, hours));
-  const best = trials.reduce((winner, trial) => (trial.backtest.mae < winner.backtest.mae ? trial : winner));
+  const trials = candidatesFor(known.length).map((candidate) => tryOut(series, candidate, hours));
+  const maeOf = ({ backtest }: Trial) => backtest?.mae ?? Number.POSITIVE_INFINITY;
+  const best = trials.reduce((winner, trial) => (maeOf(trial) < maeOf(winner) ? trial : winner));
   return {
     method: best.candidate.method,
-    filledHours,
+    missingHours,
     backtest: best.backtest,
     points: pointsOf(series, best, hours),
   };
 }
 
-/** Fills what is missing with the value of the day before, else with the last that is known. */
-export function fillGaps(history: readonly (number | null)[]): number[] {
+/** From the first value that is known, or the first after a gap that is too long. */
+function sinceLongGap(history: Series): Series {
+  let from = history.length;
+  let last = Number.NEGATIVE_INFINITY;
+  for (const [t, value] of history.entries()) {
+    if (value === null) continue;
+    if (t - last - 1 > MAX_GAP) from = t;
+    last = t;
+  }
+  return history.slice(from);
+}
+
+/** Fills what is missing with the value a season before, else a season later, else with the last that is known. */
+export function fillGaps(series: Series, period: number): number[] {
   const filled: number[] = [];
-  for (const [t, value] of history.entries()) filled.push(value ?? filled[t - DAY] ?? filled.at(-1) ?? 0);
+  for (const [t, value] of series.entries()) {
+    filled.push(value ?? filled[t - period] ?? series[t + period] ?? filled.at(-1) ?? 0);
+  }
   return filled;
 }
 
@@ -120,57 +144,94 @@ function candidatesFor(length: number): Candidate[] {
   });
 }
 
-/** Fits on the first two thirds, then forecasts from one hour after the other of the rest, with what was known then. */
-function tryOut(series: readonly number[], candidate: Candidate, hours: number): Trial {
-  const { shape } = candidate;
-  const trained = series.slice(0, Math.ceil(series.length * (1 - HELD_OUT_SHARE)));
-  const start = startOf(trained, shape);
-  const smoothing = fitSmoothing(trained, shape, start);
-  const widths = spread(smoothing, shape, hours);
-  const sigma = deviation(filter(trained, shape, smoothing, start));
-  const errors: { error: number; naive: number; z: number; origin: number }[] = [];
-  for (let origin = trained.length, n = 0; origin < series.length; origin += ORIGIN_STEP, n++) {
-    const known = series.slice(0, origin);
-    const { state } = filter(known, shape, smoothing, start);
-    const actual = series.slice(origin, origin + hours);
-    for (const [h, expected] of project(state, shape, actual.length).entries()) {
-      const value = actual[h] as number;
-      const error = value - Math.max(0, expected);
-      const naive = value - (known[known.length - shape.period + (h % shape.period)] as number);
-      errors.push({ error, naive, z: Math.abs(error) / (sigma * (widths[h] as number)), origin: n });
-    }
-  }
-  const even = errors.filter(({ origin }) => origin % 2 === 0);
-  const odd = errors.filter(({ origin }) => origin % 2 === 1);
-  const calibrated = quantile(even, 0.95);
-  const held = odd.length > 0 ? odd : even;
+/** Forecasts from one hour after the other of the last third, with what was known then. */
+function tryOut(series: Series, candidate: Candidate, hours: number): Trial {
+  const heldOut = series.length * HELD_OUT_SHARE;
+  const originOf = (share: number) => Math.ceil(series.length - heldOut * (1 - share));
+  const errors = Array.from({ length: FITS }, (_, n) =>
+    errorsBetween(series, candidate.shape, hours, originOf(n / FITS), originOf((n + 1) / FITS)),
+  ).flat();
   return {
     candidate,
-    smoothing,
-    scale80: quantile(errors, 0.8) / Z80,
-    scale95: quantile(errors, 0.95) / Z95,
-    backtest: {
-      mae: mean(errors.map(({ error }) => Math.abs(error))),
-      naiveMae: mean(errors.map(({ naive }) => Math.abs(naive))),
-      coverage95: held.filter(({ z }) => z <= calibrated).length / held.length,
-      points: errors.length,
-    },
+    scale80: stretch(errors, 0.8, Z80),
+    scale95: stretch(errors, 0.95, Z95),
+    backtest: backtestOf(errors, originOf(1 / 2)),
   };
 }
 
-function pointsOf(series: readonly number[], trial: Trial, hours: number): ForecastPoint[] {
-  const { shape } = trial.candidate;
-  const trained = series.slice(0, Math.ceil(series.length * (1 - HELD_OUT_SHARE)));
-  const filtered = filter(series, shape, trial.smoothing, startOf(trained, shape));
-  const sigma = deviation(filter(trained, shape, trial.smoothing, startOf(trained, shape)));
-  const widths = spread(trial.smoothing, shape, hours);
-  return project(filtered.state, shape, hours).map((expected, h) =>
-    pointAround(
-      expected,
-      Z80 * trial.scale80 * sigma * (widths[h] as number),
-      Z95 * trial.scale95 * sigma * (widths[h] as number),
-    ),
-  );
+/** One hour that was forecast in the backtest. */
+interface ForecastError {
+  /** Absolute, as that of the seasonal naive forecast. */
+  readonly error: number;
+  readonly naive: number;
+  /** In units of what the analytic interval takes for one standard deviation. */
+  readonly z: number;
+  readonly origin: number;
+}
+
+/** Fits to what comes before `from`, and forecasts from there on up to `to`. */
+function errorsBetween(
+  series: Series,
+  shape: Shape,
+  hours: number,
+  from: number,
+  to: number,
+): ForecastError[] {
+  const fit = fitTo(series.slice(0, from), shape, hours);
+  const errors: ForecastError[] = [];
+  for (let origin = from; origin < to; origin += ORIGIN_STEP) {
+    const known = series.slice(0, origin);
+    const naive = fillGaps(known.slice(-shape.period), shape.period);
+    const { state } = filter(known, shape, fit.smoothing, fit.start);
+    const actual = series.slice(origin, origin + hours);
+    for (const [h, expected] of project(state, shape, actual.length).entries()) {
+      const value = actual[h] as number | null;
+      if (value === null) continue;
+      const error = Math.abs(value - Math.max(0, expected));
+      const z = error / (fit.sigmas[h] as number);
+      errors.push({ error, naive: Math.abs(value - (naive[h % shape.period] as number)), z, origin });
+    }
+  }
+  return errors;
+}
+
+/** Null when nothing is known of the hours that were forecast. */
+function backtestOf(errors: readonly ForecastError[], half: number): Backtest | null {
+  if (errors.length === 0) return null;
+  const earlier = errors.filter(({ origin }) => origin < half);
+  const later = errors.filter(({ origin }) => origin >= half);
+  const [calibrating, held] = earlier.length > 0 && later.length > 0 ? [earlier, later] : [errors, errors];
+  const bound = quantile(calibrating, 0.95);
+  return {
+    mae: mean(errors.map(({ error }) => error)),
+    naiveMae: mean(errors.map(({ naive }) => naive)),
+    coverage95: held.filter(({ z }) => z <= bound).length / held.length,
+    points: errors.length,
+  };
+}
+
+interface Fit {
+  readonly smoothing: Smoothing;
+  readonly start: State;
+  /** Standard deviation of the forecast 1, 2, ... hours ahead. */
+  readonly sigmas: readonly number[];
+}
+
+function fitTo(series: Series, shape: Shape, hours: number): Fit {
+  const start = startOf(fillGaps(series, shape.period), shape);
+  const smoothing = fitSmoothing(series, shape, start);
+  const sigma = deviation(filter(series, shape, smoothing, start));
+  return { smoothing, start, sigmas: spread(smoothing, shape, hours).map((width) => sigma * width) };
+}
+
+function pointsOf(series: Series, { candidate, scale80, scale95 }: Trial, hours: number): ForecastPoint[] {
+  const { shape } = candidate;
+  const { smoothing, start, sigmas } = fitTo(series, shape, hours);
+  const { state } = filter(series, shape, smoothing, start);
+  return project(state, shape, hours).map((expected, h) => {
+    const sigma = sigmas[h] as number;
+    return pointAround(expected, Z80 * scale80 * sigma, Z95 * scale95 * sigma);
+  });
 }
 
 /** Too short for a trend: the mean, with at least the spread of a Poisson count. */
@@ -199,9 +260,14 @@ function deviation({ sse, errors }: Filtered): number {
   return Math.max(Math.sqrt(sse / Math.max(1, errors.length)), 1e-6);
 }
 
-function quantile(errors: readonly { z: number }[], share: number): number {
+/** What the interval that is to hold a share of the errors must be stretched by to do so; 1 without any. */
+function stretch(errors: readonly ForecastError[], share: number, z: number): number {
+  return errors.length === 0 ? 1 : quantile(errors, share) / z;
+}
+
+function quantile(errors: readonly ForecastError[], share: number): number {
   const sorted = errors.map(({ z }) => z).sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 1;
+  return sorted[Math.ceil(share * sorted.length) - 1] as number;
 }
 
 function mean(values: readonly number[]): number {

@@ -40,13 +40,14 @@ export interface Filtered {
 const FIRST_GUESS = [0.3, 0.1, 0.1] as const;
 const MAX_EVALUATIONS = 150;
 
-/** Runs over the series with given smoothing. `from` (default: the second season) to the end. */
-export function filter(
-  series: readonly number[],
-  shape: Shape,
-  smoothing: Smoothing,
-  start: State,
-): Filtered {
+/** What is known of a series, step by step; null where nothing is. */
+export type Series = readonly (number | null)[];
+
+/**
+ * Runs over the series with given smoothing, from the second season to the end. A step of which nothing is known passes as it was
+ * expected: it moves level and season by nothing, and is no error.
+ */
+export function filter(series: Series, shape: Shape, smoothing: Smoothing, start: State): Filtered {
   const { period, damping } = shape;
   const additive = shape.seasonal === 'additive';
   const { alpha, beta, gamma } = smoothing;
@@ -55,10 +56,15 @@ export function filter(
   let { level, trend } = start;
   let sse = 0;
   for (let t = period; t < series.length; t++) {
-    const value = series[t] as number;
+    const value = series[t] as number | null;
     const at = (t - period) % period;
     const seasonal = season[at] as number;
     const ahead = level + damping * trend;
+    if (value === null) {
+      level = ahead;
+      trend *= damping;
+      continue;
+    }
     const error = value - (additive ? ahead + seasonal : ahead * seasonal);
     errors.push(error);
     sse += error * error;
@@ -95,11 +101,7 @@ export function startOf(series: readonly number[], shape: Shape): State {
 }
 
 /** The smoothing with the least squared one-step error. */
-export function fitSmoothing(
-  series: readonly number[],
-  shape: Shape,
-  start = startOf(series, shape),
-): Smoothing {
+export function fitSmoothing(series: Series, shape: Shape, start: State): Smoothing {
   const free = shape.period === 1 ? 2 : 3;
   const smoothingOf = ([alpha = 0, beta = 0, gamma = 0]: readonly number[]) => ({ alpha, beta, gamma });
   const best = nelderMead(

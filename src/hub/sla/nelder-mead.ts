@@ -5,7 +5,7 @@ interface Corner {
 }
 
 const FIRST_STEP = 0.2;
-const TOLERANCE = 1e-10;
+const TOLERANCE = 1e-6;
 
 /**
  * The point of the unit cube with the least cost that the downhill simplex finds (Nelder and Mead 1965: reflect 1,

@@ -58,7 +58,7 @@ export async function forecastCapacity(
     unit: 'places_used',
     generated_at: new Date(nowMs).toISOString(),
     history_hours: history.filter((value) => value !== null).length,
-    filled_hours: forecast.filledHours,
+    missing_hours: forecast.missingHours,
     backtest: backtestOf(forecast),
     points: forecast.points.map((point, h) => ({
       timestamp: new Date(endMs + h * HOUR_MS).toISOString(),

@@ -152,7 +152,7 @@ export const ForecastAnswer = v.pipe(
     unit: v.literal('places_used'),
     generated_at: v.string(),
     history_hours: v.number(),
-    filled_hours: v.pipe(v.number(), v.description('hours without a snapshot, filled in between')),
+    missing_hours: v.pipe(v.number(), v.description('hours in between without a snapshot')),
     backtest: v.nullable(
       v.pipe(
         v.object({
