@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import { eq } from 'drizzle-orm';
 import { drainShard } from '../../src/hub/journal/drain.ts';
 import { feedbackSink, minerSink } from '../../src/hub/journal/sinks.ts';
+import { authorizeMiner } from '../../src/hub/miners/enrollment.ts';
 import { type MinerEntry, saveMinerEntries } from '../../src/hub/miners/journal.ts';
+import { deleteOverride, putOverride, readOverrides } from '../../src/hub/miners/overrides.ts';
 import { flushStatus } from '../../src/hub/miners/status-flush.ts';
 import { minerStatus, miners } from '../../src/hub/miners/tables.ts';
 import { feedback } from '../../src/hub/trust/tables.ts';
@@ -161,6 +163,53 @@ test('a key that was taken away while its registration was under way ends with t
   assert.equal(await hub.miners.get(revoked), undefined);
   const hash = await hub.miners.get(rotated);
   assert.ok(hash && hash.key_digest === undefined);
+});
+
+test('a price override that changed while a registration was under way is there after the drain', async () => {
+  const [set, lifted, changed] = [
+    await registerMiner(hub),
+    await registerMiner(hub),
+    await registerMiner(hub),
+  ];
+  await drain();
+  await putOverride(hub, lifted, { price: '9', expiresAt: null });
+  await putOverride(hub, changed, { price: '9', expiresAt: null });
+  const ends = new Date(Date.now() + 3_600_000);
+  for (const id of [set, lifted, changed]) {
+    await hub.miners.remove(id, 'test');
+    const vouched = await authorizeMiner(hub, id, sha256(`key of ${id}`));
+    assert.ok(vouched.status === 'ok');
+    if (id === lifted) await deleteOverride(hub, id);
+    else await putOverride(hub, id, { price: '0.25', expiresAt: id === set ? null : ends });
+    await hub.miners.register({
+      minerId: id,
+      keyDigest: sha256(`key of ${id}`),
+      sessionDigest: sha256('late'),
+      profile: profileOf(),
+      durable: vouched.durable,
+    });
+  }
+  await drain();
+  assert.equal((await hub.miners.get(set))?.price, '0.25');
+  assert.equal((await hub.miners.get(lifted))?.price, '0.5');
+  const hash = await hub.miners.get(changed);
+  assert.equal(hash?.price, '0.25');
+  assert.equal(hash?.price_override_until_ms, String(ends.getTime()));
+});
+
+test('an override that is overtaken on its way to the registry does not undo the newer one', async () => {
+  const id = await registerMiner(hub);
+  let overtaken = false;
+  const setPriceOverride: typeof hub.miners.setPriceOverride = async (...override) => {
+    if (!overtaken) {
+      overtaken = true;
+      await putOverride(hub, id, { price: '0.2', expiresAt: null });
+    }
+    return hub.miners.setPriceOverride(...override);
+  };
+  await putOverride({ db: hub.db, miners: { setPriceOverride } }, id, { price: '0.1', expiresAt: null });
+  assert.equal((await readOverrides(hub.db, [id])).get(id)?.price, '0.2');
+  assert.equal((await hub.miners.get(id))?.price, '0.2');
 });
 
 test('the status of the miners that beat is flushed; nobody else is touched', async () => {

@@ -2,6 +2,7 @@ import * as v from 'valibot';
 import { keys } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import { type MinerEntry, parseMinerEntry, type SavedProfile, saveMinerEntries } from '../miners/journal.ts';
+import { type PriceOverride, readOverrides, settleOverride } from '../miners/overrides.ts';
 import type { MinerStore } from '../miners/store.ts';
 import { applyTrust, commitJournaled, type FeedbackDeps, journaledFeedback } from '../trust/feedback.ts';
 import { readTrust } from '../trust/store.ts';
@@ -55,22 +56,54 @@ export function feedbackSink(deps: SinkDeps): JournalSink<FeedbackEntry> {
 
 /**
  * Between the moment Postgres vouched for a registration and the moment the registry had it, a feedback may
- * have moved trust, or an administrator may have taken the key away. A new profile in the journal is the sign
- * to look once more.
+ * have moved trust, or an administrator may have taken the key away or changed the price override. A new
+ * profile in the journal is the sign to look once more.
  */
 async function reconcile(deps: SinkDeps, profiles: readonly SavedProfile[]): Promise<void> {
   if (profiles.length === 0) return;
   const ids = profiles.map((profile) => profile.minerId);
   const trust = await deps.db.run((orm) => readTrust(orm, ids));
   await Promise.all(trust.map((snapshot) => applyTrust(deps, snapshot)));
-  await Promise.all(profiles.map((profile) => checkKey(deps, profile)));
+  const overrides = await readOverrides(deps.db, ids);
+  await Promise.all(
+    profiles.map(async (profile) => {
+      const held = await heldBy(deps, profile.minerId);
+      if (held === undefined) return;
+      await checkKey(deps, profile, held.keyDigest);
+      await checkOverride(deps, profile.minerId, held, overrides.get(profile.minerId));
+    }),
+  );
 }
 
-async function checkKey(deps: SinkDeps, { minerId, apiKeyHash }: SavedProfile): Promise<void> {
-  const digest = await deps.homes.find(minerId, async (shard) => {
-    return (await deps.redis.hget(keys.miner(shard, minerId), 'key_digest')) ?? undefined;
+/** What the registry holds of a miner's key and price override; '' for what it does not hold. */
+interface Held {
+  readonly keyDigest: string;
+  readonly price: string;
+  readonly untilMs: string;
+}
+
+function heldBy(deps: SinkDeps, minerId: string): Promise<Held | undefined> {
+  return deps.homes.find(minerId, async (shard) => {
+    const fields = ['slot', 'key_digest', 'price_override', 'price_override_until_ms'] as const;
+    const [slot, keyDigest, price, untilMs] = await deps.redis.hmget(keys.miner(shard, minerId), ...fields);
+    if (slot === null) return undefined;
+    return { keyDigest: keyDigest ?? '', price: price ?? '', untilMs: untilMs ?? '' };
   });
-  if (digest === undefined || digest === apiKeyHash) return;
+}
+
+async function checkKey(deps: SinkDeps, { minerId, apiKeyHash }: SavedProfile, held: string): Promise<void> {
+  if (held === '' || held === apiKeyHash) return;
   if (apiKeyHash === null) await deps.miners.remove(minerId, 'key_revoked');
   else await deps.miners.forgetKey(minerId);
+}
+
+async function checkOverride(
+  deps: SinkDeps,
+  minerId: string,
+  { price, untilMs }: Held,
+  override: PriceOverride | undefined,
+): Promise<void> {
+  const isHeld = price === (override?.price ?? '');
+  const endsThen = untilMs === String(override?.expiresAt?.getTime() ?? '');
+  if (!isHeld || !endsThen) await settleOverride(deps, minerId);
 }

@@ -1,7 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { and, asc, eq, gt, isNotNull, or, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, isNotNull, sql } from 'drizzle-orm';
 import type { Config } from '../../platform/config.ts';
 import type { Database } from '../../platform/db.ts';
+import { isLive, withoutZeros } from './overrides.ts';
 import type { MinerStore } from './store.ts';
 import { miners, priceOverrides } from './tables.ts';
 import type { DurableState } from './types.ts';
@@ -126,11 +127,10 @@ export async function authorizeMiner(
         .values({ minerId, apiKeyHash: keyDigest, keyCreatedAt: now, createdAt: now })
         .onConflictDoNothing({ target: miners.minerId });
     }
-    const live = or(sql`${priceOverrides.expiresAt} is null`, gt(priceOverrides.expiresAt, now));
     const rows = await orm
       .select({ miner: miners, price: priceOverrides.price, priceUntil: priceOverrides.expiresAt })
       .from(miners)
-      .leftJoin(priceOverrides, and(eq(priceOverrides.minerId, miners.minerId), live))
+      .leftJoin(priceOverrides, and(eq(priceOverrides.minerId, miners.minerId), isLive()))
       .where(eq(miners.minerId, minerId));
     return rows[0];
   });
@@ -147,9 +147,4 @@ export async function authorizeMiner(
       priceOverrideUntilMs: row.priceUntil?.getTime() ?? '',
     },
   };
-}
-
-/** numeric(20,8) as Postgres writes it (`0.50000000`), the way a person would (`0.5`). */
-function withoutZeros(price: string): string {
-  return price.includes('.') ? price.replace(/\.?0+$/, '') : price;
 }
