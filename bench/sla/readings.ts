@@ -1,3 +1,4 @@
+import { sql } from 'drizzle-orm';
 import { metricsQuery } from '../../src/hub/sla/queries.ts';
 import { Latency } from '../hub/latency.ts';
 import { round } from '../support/statistics.ts';
@@ -53,14 +54,13 @@ async function measure({ url, headers, pastMiners }: MeasuredPool, calls: number
   return { p50_ms: round(latency.percentileMs(50), 2), p99_ms: round(latency.percentileMs(99), 2) };
 }
 
-async function explain({ sql, orm, pastMiners }: MeasuredPool): Promise<string[]> {
-  const query = metricsQuery(orm, {
+async function explain({ orm, pastMiners }: MeasuredPool): Promise<string[]> {
+  const query = metricsQuery({
     minerId: pastMiners[0] as string,
     hours: YEARS_HOURS,
     limit: PAGE,
     cursor: undefined,
   });
-  const { sql: text, params } = query.toSQL();
-  const rows = await sql.unsafe(`explain (analyze, buffers, costs off) ${text}`, params as string[]);
+  const rows = await orm.execute(sql`explain (analyze, buffers, costs off) ${query}`);
   return rows.map((row) => String(row['QUERY PLAN']));
 }

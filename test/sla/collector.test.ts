@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eq } from 'drizzle-orm';
+import { eq, sql } from 'drizzle-orm';
+import { listMetrics } from '../../src/hub/sla/queries.ts';
 import { capacitySnapshots, slaMetrics } from '../../src/hub/sla/tables.ts';
 import { harness } from '../support/harness.ts';
 import { openWorld, type World } from './world.ts';
@@ -114,4 +115,34 @@ test('what was not measured is absent', async () => {
   world.away(10);
   await world.collect();
   assert.deepEqual(await world.levels(miner), { uptime: 100 });
+});
+
+test('pages leave out no row, also where SLA_WINDOW_SEC has changed', async () => {
+  const { deps } = await openWorld(h);
+  await deps.db.run((orm) =>
+    orm.execute(sql`
+      insert into ${slaMetrics} (miner_id, starts_at, span_sec, collected_at, online_ms, expected_ms)
+      select m, date_trunc('hour', now()) - make_interval(hours => i), s, now(), 1, 1
+      from unnest(array['a.b', 'a.c']) m, unnest(array[600, 3600]) s, generate_series(0, 2) i`),
+  );
+  for (const minerId of ['a.b', undefined]) {
+    const list = (limit: number, cursor: string | undefined) =>
+      listMetrics(deps.db, deps.config, {
+        ...(minerId === undefined ? {} : { minerId }),
+        hours: 24,
+        metricType: undefined,
+        limit,
+        cursor,
+      });
+    const whole = await list(1000, undefined);
+    const paged: typeof whole.items = [];
+    let cursor: string | undefined;
+    do {
+      const page = await list(1, cursor);
+      paged.push(...page.items);
+      cursor = page.nextCursor;
+    } while (cursor !== undefined);
+    assert.ok(paged.length >= 6);
+    assert.deepEqual(paged, whole.items);
+  }
 });

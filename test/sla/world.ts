@@ -83,7 +83,7 @@ export async function openWorld(h: Harness, settings: Record<string, string> = {
     },
     async levels(minerId) {
       const filter = { minerId, hours: 24, metricType: undefined, limit: 1, cursor: undefined };
-      const { items } = await deps.db.run((orm) => listMetrics(orm, config, filter));
+      const { items } = await listMetrics(deps.db, config, filter);
       return Object.fromEntries(items.map((item) => [item.metric_type, item.metric_value]));
     },
   };

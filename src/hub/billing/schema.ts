@@ -112,7 +112,7 @@ export const FailuresQuery = v.object({
     integer(1, MAX_PAGE),
   ),
   cursor: v.optional(
-    pattern(/^\d{1,16}\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'must be a cursor that this call gave'),
+    pattern(/^\d{1,15}\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'must be a cursor that this call gave'),
   ),
 });
 

@@ -1,4 +1,4 @@
-import { and, desc, eq, gte, isNotNull, isNull, lt, or, type SQL, sql } from 'drizzle-orm';
+import { and, desc, eq, gte, isNotNull, isNull, lt, type SQL, sql } from 'drizzle-orm';
 import type * as v from 'valibot';
 import type { Config } from '../../platform/config.ts';
 import type { Database, Orm } from '../../platform/db.ts';
@@ -32,68 +32,74 @@ interface MetricsFilter {
   readonly cursor: string | undefined;
 }
 
+/** A row of the table, as it is read: a year of rows becomes an answer, so no column is turned into an object on the way. */
+interface MetricsRow extends LevelSums {
+  readonly minerId: string;
+  /** Unix ms, as `collectedMs`. */
+  readonly startsMs: number;
+  readonly collectedMs: number;
+  readonly spanSec: number;
+}
+
 /** Measurements, newest first; `limit` rows of the table, each of which has up to four metrics. */
 export async function listMetrics(
-  orm: Orm,
+  db: Database,
   thresholds: Thresholds,
   filter: MetricsFilter,
 ): Promise<Page<v.InferOutput<typeof MetricsAnswer>[number]>> {
   const { metricType, limit } = filter;
-  const rows = await metricsQuery(orm, filter);
+  const rows = await db.queryBuilt<MetricsRow>(metricsQuery(filter));
   const last = rows.length > limit ? rows[limit - 1] : undefined;
   return {
     items: rows.slice(0, limit).flatMap((row) => metricsOf(row, thresholds, metricType)),
-    nextCursor: last === undefined ? undefined : `${last.startsAt.getTime()}.${last.minerId}`,
+    nextCursor: last === undefined ? undefined : `${last.startsMs}.${last.spanSec}.${last.minerId}`,
   };
 }
 
 /** The rows of a page and one more, newest first. */
-export function metricsQuery(orm: Orm, { minerId, hours, limit, cursor }: Omit<MetricsFilter, 'metricType'>) {
-  return orm
-    .select()
-    .from(slaMetrics)
-    .where(
-      and(
-        gte(slaMetrics.startsAt, new Date(Date.now() - hours * HOUR_MS)),
-        minerId === undefined ? undefined : eq(slaMetrics.minerId, minerId),
-        cursor === undefined ? undefined : olderThan(cursor),
-      ),
-    )
-    .orderBy(desc(slaMetrics.startsAt), desc(slaMetrics.minerId))
-    .limit(limit + 1);
+export function metricsQuery({ minerId, hours, limit, cursor }: Omit<MetricsFilter, 'metricType'>): SQL {
+  const since = new Date(Date.now() - hours * HOUR_MS).toISOString();
+  return sql`
+    select miner_id as "minerId", ${unixMs(sql`starts_at`)} as "startsMs", ${unixMs(sql`collected_at`)} as "collectedMs",
+      span_sec as "spanSec", online_ms as "onlineMs", expected_ms as "expectedMs", completed::float8, failed::float8,
+      latency_sum_ms as "latencySumMs", latency_count::float8 as "latencyCount",
+      places_online::float8 as "placesOnline", places_total::float8 as "placesTotal"
+    from ${slaMetrics}
+    where starts_at >= ${since}::timestamptz
+      ${minerId === undefined ? sql`` : sql`and miner_id = ${minerId}`}
+      ${cursor === undefined ? sql`` : sql`and ${olderThan(cursor)}`}
+    order by starts_at desc, miner_id desc, span_sec desc limit ${limit + 1}`;
 }
 
-/** Positions are (start, miner): a miner has one row for a start, since merging moves rows to another one. */
-function olderThan(cursor: string): SQL | undefined {
-  const dot = cursor.indexOf('.');
-  const startsAt = new Date(Number(dot < 0 ? cursor : cursor.slice(0, dot)));
-  const minerId = dot < 0 ? '' : cursor.slice(dot + 1);
-  return or(
-    lt(slaMetrics.startsAt, startsAt),
-    and(eq(slaMetrics.startsAt, startsAt), lt(slaMetrics.minerId, minerId)),
-  );
+function unixMs(moment: SQL): SQL {
+  return sql`(extract(epoch from ${moment}) * 1000)::float8`;
+}
+
+/** Positions are (start, miner, span): of one start a miner has spans of several lengths when SLA_WINDOW_SEC has changed. */
+function olderThan(cursor: string): SQL {
+  const [startsMs, spanSec, ...minerId] = cursor.split('.');
+  return sql`(starts_at, miner_id, span_sec)
+    < (to_timestamp(${startsMs}::float8 / 1000), ${minerId.join('.')}, ${spanSec}::int)`;
 }
 
 function metricsOf(
-  row: typeof slaMetrics.$inferSelect,
+  row: MetricsRow,
   thresholds: Thresholds,
   only: MetricType | undefined,
 ): v.InferOutput<typeof MetricsAnswer> {
+  const timestamp = new Date(row.collectedMs).toISOString();
+  const spanStart = new Date(row.startsMs).toISOString();
   return levelsOf(row, thresholds)
     .filter(({ type }) => only === undefined || only === type)
     .map(({ type, value, threshold, isViolation }) => ({
-      id: `${type}.${row.startsAt.getTime()}.${row.spanSec}.${row.minerId}`,
+      id: `${type}.${row.startsMs}.${row.spanSec}.${row.minerId}`,
       miner_id: row.minerId || null,
       metric_type: type,
       metric_value: value,
       threshold,
       is_violation: isViolation,
-      timestamp: row.collectedAt.toISOString(),
-      metadata: {
-        span_start: row.startsAt.toISOString(),
-        span_sec: row.spanSec,
-        samples: samplesOf(row, type),
-      },
+      timestamp,
+      metadata: { span_start: spanStart, span_sec: row.spanSec, samples: samplesOf(row, type) },
     }));
 }
 

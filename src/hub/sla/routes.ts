@@ -50,7 +50,7 @@ function metricRoutes(app: Hono<AppEnv>, deps: HubDeps, { permit, limit }: Guard
     async (c) => {
       const { id } = c.req.valid('param');
       const filter = metricsFilter(c.req.valid('query'));
-      const page = await deps.db.run((orm) => listMetrics(orm, deps.config, { ...filter, minerId: id }));
+      const page = await listMetrics(deps.db, deps.config, { ...filter, minerId: id });
       if (page.items.length === 0 && !(await deps.db.run((orm) => isKnownMiner(orm, id)))) {
         throw new AppError('not_found', 'no such miner');
       }
@@ -72,7 +72,7 @@ function metricRoutes(app: Hono<AppEnv>, deps: HubDeps, { permit, limit }: Guard
     query(MetricsQuery),
     async (c) => {
       const filter = metricsFilter(c.req.valid('query'));
-      return c.json(withCursor(c, await deps.db.run((orm) => listMetrics(orm, deps.config, filter))));
+      return c.json(withCursor(c, await listMetrics(deps.db, deps.config, filter)));
     },
   );
 }

@@ -18,9 +18,9 @@ const digits = (min: number, max: number, fallback: string) =>
     integer(min, max),
   );
 
-const cursor = v.optional(
-  pattern(/^\d{1,16}(\.[A-Za-z0-9._:-]{0,64})?$/, 'must be a cursor that this call gave'),
-);
+const cursorLike = (regex: RegExp) => v.optional(pattern(regex, 'must be a cursor that this call gave'));
+const cursor = cursorLike(/^\d{1,15}$/);
+const metricsCursor = cursorLike(/^\d{1,15}\.\d{1,5}\.[A-Za-z0-9._:-]{0,64}$/);
 
 export const MinerParams = v.object({ id: MinerId });
 
@@ -31,7 +31,7 @@ export const MetricsQuery = v.object({
     digits(1, MAX_PAGE, '200'),
     v.description('measurements of a page; each has up to four metrics'),
   ),
-  cursor: v.pipe(cursor, v.description('X-Next-Cursor of the page before')),
+  cursor: v.pipe(metricsCursor, v.description('X-Next-Cursor of the page before')),
 });
 
 export const MetricsAnswer = v.array(
