@@ -54,7 +54,7 @@ export function openCoordinator(
   const db = connectDatabase(config, 'coordinator', SESSION);
   const notices = new Notices(config.db_dsn, db, log);
   const dispatcher = new Dispatcher({ config, db, log, metrics, notices });
-  const deliveries = new Deliveries(db, log);
+  const deliveries = new Deliveries(db, log, config.poolhub_url !== undefined);
   const streams = new Streams(config.max_streams, (open) => metrics.streams.set(open));
   const hub = createHub(config);
   const money = openMoney(config);

@@ -37,7 +37,7 @@ before(async () => {
   h.cleanup(() => sql.end());
 });
 
-/** Makes a miner known to both, with a tag of its own among its capabilities. */
+/** Makes a miner known to both, with a tag of its own among its capabilities. @returns its session token */
 async function join(replica: Replica, minerId: string, model: string, price = 0.5) {
   await hub.register({
     miner_id: minerId,
@@ -55,7 +55,7 @@ async function join(replica: Replica, minerId: string, model: string, price = 0.
     region: 'eu-west-1',
   });
   const gpus = [{ name: 'NVIDIA RTX 4090', memory_mb: 24_576 }];
-  await register(replica, minerId, {
+  return register(replica, minerId, {
     capabilities: { gpus, cuda: '12.4', models: [model], price },
     region: 'eu-west-1',
   });
@@ -120,6 +120,37 @@ test('miners that another one was quicker than are let go, not blamed', { timeou
     ['quick', 'accepted', null],
     ['quick', 'failed', 'timeout'],
   ]);
+  await replica.stop();
+});
+
+test('a miner that hangs up before it is sent its job has not accepted it', { timeout: 60_000 }, async () => {
+  const replica = await openReplica(h, { ...SECRET, POOLHUB_URL: hubUrl, OFFER_WINDOW_MS: LONG_WINDOW });
+  const headers = { ...asMiner('leaver'), 'X-Session-Token': await join(replica, 'leaver', 'model-f') };
+  // From now on its offer is known, and a poll is one statement.
+  assert.equal((await replica.call('POST', '/v1/miners/poll', { headers, body: {} })).status, 204);
+  const jobId = await submit(replica, forModel('model-f'));
+  await waitFor(async () => (await reservedOn('leaver')) === 1);
+  const giveUp = new AbortController();
+  const [poll] = await sql.begin(async (tx) => {
+    await tx`select from coordinator.miners where miner_id = 'leaver' for update`;
+    const { signal } = giveUp;
+    const refused = assert.rejects(replica.call('POST', '/v1/miners/poll', { headers, body: {}, signal }));
+    await waitFor(async () => {
+      const [row] = await tx`select from pg_stat_activity where wait_event_type = 'Lock'
+        and datname = current_database() and application_name = 'coordinator'`;
+      return row !== undefined;
+    });
+    giveUp.abort();
+    return [refused];
+  });
+  await poll;
+  await waitFor(async () => (await reservedOn('leaver')) === 0);
+  const rest = async () => {
+    const rows = await sql`select state, attempts from coordinator.jobs where job_id = ${jobId}`;
+    return JSON.stringify(rows) === '[{"state":"QUEUED","attempts":0}]';
+  };
+  await waitFor(rest);
+  assert.deepEqual([...(await sql`select outcome from coordinator.hub_outbox where job_id = ${jobId}`)], []);
   await replica.stop();
 });
 

@@ -150,7 +150,7 @@ export async function lapseOffers(orm: Orm, limit: number, reports: boolean): Pr
     ), lapsed as (
       delete from ${jobOffers} o using due where o.job_id = due.job_id and o.miner_id = due.miner_id
       returning o.job_id, o.miner_id, o.reservation_id
-    ), reported as (${report(reports, { from: 'lapsed', outcome: 'rejected', reservationId: 'r.reservation_id' })})
+    ), reported as (${report(reports, { from: 'lapsed', outcome: 'rejected', reservationId: sql`r.reservation_id` })})
     select 1 as one from lapsed`);
   return rows.length;
 }

@@ -7,7 +7,9 @@ interface Report {
   /** Name of the expression, with columns `job_id` and `miner_id`. */
   readonly from: string;
   readonly outcome: 'accepted' | 'rejected' | 'failed' | 'completed';
-  readonly reservationId?: string;
+  /** Reports before it that the miner had accepted the job: it may say how the job went before the note that it was sent the job is written. */
+  readonly afterAccepted?: boolean;
+  readonly reservationId?: SQL;
   readonly latencyMs?: string;
   readonly failCode?: SQL;
   readonly where?: string;
@@ -19,14 +21,18 @@ interface Report {
  */
 export function report(enabled: boolean | Placeholder, { from, outcome, ...rest }: Report): SQL {
   const {
-    reservationId = 'null::text',
+    afterAccepted = false,
+    reservationId = sql`null::text`,
     latencyMs = 'null::float8',
     failCode = sql`null::text`,
     where = 'true',
   } = rest;
+  const last = sql.raw(`'${outcome}'`);
   return sql`insert into ${hubOutbox} (job_id, miner_id, outcome, reservation_id, latency_ms, fail_code)
-    select r.job_id, r.miner_id, ${outcome}, ${sql.raw(reservationId)}, ${sql.raw(latencyMs)}, ${failCode}
-    from ${sql.raw(from)} r where ${enabled}::boolean and ${sql.raw(where)}
+    select r.job_id, r.miner_id, o.outcome, case when o.place = 1 then ${reservationId} end,
+      case when o.outcome = ${last} then ${sql.raw(latencyMs)} end, case when o.outcome = ${last} then ${failCode} end
+    from ${sql.raw(from)} r, unnest(array[${afterAccepted ? sql.raw("'accepted', ") : sql``}${last}]) with ordinality o (outcome, place)
+    where ${enabled}::boolean and ${sql.raw(where)} order by o.place
     on conflict (job_id, miner_id, outcome) do nothing`;
 }
 

@@ -166,8 +166,8 @@ export async function expireJobs(orm: Orm, limit: number, reports: boolean): Pro
     ), expired as (
       update ${jobs} set ${change('expire')} from due
       where jobs.job_id = due.job_id and ${mayChange('expire')}
-      returning ${sql.raw(viewColumnsOf('jobs'))}, jobs.assigned_miner_id as miner_id, due.was
-    ), reported as (${report(reports, { from: 'expired', outcome: 'failed', failCode: sql`'timeout'`, where: `r.was = 'RUNNING'` })}),
+      returning ${sql.raw(viewColumnsOf('jobs'))}, jobs.assigned_miner_id as miner_id, jobs.delivered_at, due.was
+    ), reported as (${report(reports, { from: 'expired', outcome: 'failed', failCode: sql`'timeout'`, where: `r.was = 'RUNNING' and r.delivered_at is not null` })}),
     freed as (${endOffers('expired')})
     select c.*, ${freedOf} from expired c`);
   return rows.map(changedJob);

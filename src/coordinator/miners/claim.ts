@@ -1,7 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm';
 import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
 import { statement } from '../../platform/statement.ts';
-import { report } from '../jobs/effects.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
 import { change, isIn, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
@@ -24,8 +23,10 @@ export interface ClaimedJob {
   /** How often it has been given to a miner, from 1. */
   readonly attempts: number;
   readonly waitedMs: number;
+  /** The place that was held for the job on this miner; null when none was. */
+  readonly reservationId: string | null;
   /** Places that were held on other miners. */
-  readonly reservationIds: readonly string[];
+  readonly otherReservationIds: readonly string[];
 }
 
 type ClaimedRow = ViewRow & {
@@ -33,6 +34,7 @@ type ClaimedRow = ViewRow & {
   readonly constraints: string;
   readonly attempts: number;
   readonly waited_ms: number;
+  readonly reservation_id: string | null;
   readonly freed: string[] | null;
 };
 
@@ -48,7 +50,8 @@ const sessionDigest = sql`${sql.placeholder('sessionDigest')}::text`;
 /**
  * Assigns jobs: the expressions of a `with` from the update on, after one named `taken` with the columns job_id, miner_id and slot. The jobs
  * in it are locked and fit their miners. Jobs are found by a list of ids and not by a join, which Postgres, while it takes the table for empty, would begin
- * with all jobs. `claimed` has them then, `claimed_view` with the places on other miners that are needed no more.
+ * with all jobs. `claimed` has them then, `claimed_view` with the places that were held for them. That the miner has accepted the job, the pool hub is
+ * told when the job has been sent to it (deliveries.ts).
  */
 const assignTaken = sql`claimed as (
       update ${jobs} set ${change('assign')}, started_at = now(), attempts = attempts + 1,
@@ -60,13 +63,9 @@ const assignTaken = sql`claimed as (
       delete from ${jobOffers} o using claimed c
       where o.job_id = c.job_id and (o.expires_at > now() or o.miner_id = c.miner_id)
       returning o.job_id, o.miner_id, o.reservation_id
-    ), reported as (${report(sql.placeholder('reports'), {
-      from: 'claimed',
-      outcome: 'accepted',
-      reservationId:
-        '(select f.reservation_id from freed f where f.job_id = r.job_id and f.miner_id = r.miner_id)',
-    })}), claimed_view as (
-      select c.*, (select array_to_json(array_agg(f.reservation_id)) from freed f
+    ), claimed_view as (
+      select c.*, (select f.reservation_id from freed f where f.job_id = c.job_id and f.miner_id = c.miner_id) as reservation_id,
+        (select array_to_json(array_agg(f.reservation_id)) from freed f
         where f.job_id = c.job_id and f.miner_id <> c.miner_id and f.reservation_id is not null) as freed
       from claimed c
     )`;
@@ -79,7 +78,6 @@ const freeSlot: SQL = sql`select s.slot from generate_series(1, m.concurrency) s
 interface LookValues extends OfferValues {
   readonly minerId: string;
   readonly sessionDigest: string | null;
-  readonly reports: boolean;
 }
 
 const lookStatement = statement<LookValues>(sql`
@@ -117,17 +115,15 @@ export interface Look {
  * miner (`slot`), unique while it runs, so the miner never has more than its concurrency.
  * @param sessionDigest of the session the miner says it has; null when it says nothing
  * @param offer what the miner registered
- * @param reports whether there is a pool hub that is told
  * @returns undefined when the miner is unknown, or has registered under another session since. It gets no job when there is none for it,
  * it is full, or it is not online
  */
 export async function look(
   db: Pick<Database, 'query'>,
   miner: { readonly minerId: string; readonly sessionDigest: string | null; readonly offer: MinerOffer },
-  reports: boolean,
 ): Promise<Look | undefined> {
   const { minerId, sessionDigest, offer } = miner;
-  const values: LookValues = { minerId, sessionDigest, reports, ...offerValues(offer) };
+  const values: LookValues = { minerId, sessionDigest, ...offerValues(offer) };
   type Row = MaybeClaimedRow & { readonly status: MinerStatus };
   const [row] = await repeatedly(() => db.query<Row, LookValues>(lookStatement, values));
   return row === undefined ? undefined : { status: row.status, claimed: claimedJob(row) };
@@ -149,7 +145,6 @@ interface AssignValues extends Record<string, unknown> {
   /** JSON lists: the first job is for the first miner. */
   readonly jobIds: string;
   readonly minerIds: string;
-  readonly reports: boolean;
 }
 
 /** Miners that another statement has locked were seen by that one. */
@@ -182,11 +177,7 @@ const assignStatement = statement<AssignValues>(sql`
  * @param pairs no job and no miner twice
  * @throws what Postgres throws; a unique violation when another statement filled a place of one of the miners at that moment
  */
-export async function assign(
-  db: Pick<Database, 'query'>,
-  pairs: readonly Pair[],
-  reports: boolean,
-): Promise<Assignment[]> {
+export async function assign(db: Pick<Database, 'query'>, pairs: readonly Pair[]): Promise<Assignment[]> {
   type Row = MaybeClaimedRow & {
     readonly asked_miner_id: string;
     readonly asked_job_id: string;
@@ -195,7 +186,6 @@ export async function assign(
   const values = {
     jobIds: JSON.stringify(pairs.map(({ jobId }) => jobId)),
     minerIds: JSON.stringify(pairs.map(({ minerId }) => minerId)),
-    reports,
   };
   const query = () => db.query<Row, AssignValues>(assignStatement, values);
   const rows = await (pairs.length === 1 ? repeatedly(query) : query());
@@ -233,13 +223,14 @@ async function repeatedly<T>(query: () => Promise<T>): Promise<T> {
 
 function claimedJob(row: MaybeClaimedRow): ClaimedJob | undefined {
   if (row.job_id === null) return undefined;
-  const { payload, constraints, attempts, waited_ms, freed } = row as ClaimedRow;
+  const { payload, constraints, attempts, waited_ms, reservation_id, freed } = row as ClaimedRow;
   return {
     row: row as ClaimedRow,
     payloadText: payload,
     constraintsText: constraints,
     attempts,
     waitedMs: waited_ms,
-    reservationIds: freed ?? [],
+    reservationId: reservation_id,
+    otherReservationIds: freed ?? [],
   };
 }

@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
 import { statement } from '../../platform/statement.ts';
+import { report } from '../jobs/effects.ts';
 import { jobs } from '../jobs/tables.ts';
 import { change, isIn, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
@@ -10,6 +11,8 @@ import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
 export interface Assignment {
   readonly jobId: string;
   readonly attempts: number;
+  /** The place that the pool hub holds for it on its miner. */
+  readonly reservationId: string | null;
 }
 
 /** Notes of so many milliseconds go together. */
@@ -22,56 +25,99 @@ const LOST_AFTER_SEC = 10;
 
 /**
  * Notes which jobs their miners have been sent. A process that dies between the assignment and the answer leaves a job that runs
- * nowhere, and a miner that is full without knowing why: such jobs are found by the missing note.
+ * nowhere, and a miner that is full without knowing why: such jobs are found by the missing note. With the note goes the report to the pool hub that the
+ * miner has accepted the job, which is billed: one that never reached it is not.
  */
 export class Deliveries {
   readonly #db: Database;
   readonly #log: Logger;
-  #waiting: Assignment[] = [];
+  readonly #reports: boolean;
+  /** By job; of one that was given out twice meanwhile, the later assignment. Those under way are in it until they are written. */
+  readonly #waiting = new Map<string, Assignment>();
   #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> | undefined;
 
-  constructor(db: Database, log: Logger) {
+  /** @param reports whether there is a pool hub that is told */
+  constructor(db: Database, log: Logger, reports: boolean) {
     this.#db = db;
     this.#log = log;
+    this.#reports = reports;
   }
 
   note(assignment: Assignment): void {
-    if (this.#waiting.length < MAX_WAITING) this.#waiting.push(assignment);
-    this.#timer ??= setTimeout(() => void this.flush(), GATHER_MS);
+    if (this.#waiting.size < MAX_WAITING) this.#waiting.set(assignment.jobId, assignment);
+    this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
   }
 
-  /** Writes down what has gathered; what Postgres does not take now stays for the next time. */
-  async flush(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const batch = this.#waiting.splice(0, BATCH);
-    if (batch.length === 0) return;
-    try {
-      await markDelivered(this.#db, batch);
-    } catch (error) {
-      this.#log.debug({ err: error }, 'deliveries are noted later');
-      this.#waiting.unshift(...batch);
-    }
-    if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => void this.flush(), GATHER_MS);
+  /** The place on its miner that was held for a job of which the note is not written yet. */
+  reservationOf(jobId: string): string | null {
+    return this.#waiting.get(jobId)?.reservationId ?? null;
   }
 
   /** Writes down what it can at once. */
   async close(): Promise<void> {
-    await this.flush();
+    await this.#writing;
+    await this.#flush();
     clearTimeout(this.#timer);
+  }
+
+  /** Writes down what has gathered; what Postgres does not take now stays for the next time. */
+  async #flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#writing ??= this.#write().finally(() => {
+      this.#writing = undefined;
+      if (this.#waiting.size > 0) this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
+    });
+    return this.#writing;
+  }
+
+  async #write(): Promise<void> {
+    const batch = [...this.#waiting.values()].slice(0, BATCH);
+    if (batch.length === 0) return;
+    try {
+      await markDelivered(this.#db, batch, this.#reports);
+      for (const assignment of batch)
+        if (this.#waiting.get(assignment.jobId) === assignment) this.#waiting.delete(assignment.jobId);
+    } catch (error) {
+      this.#log.debug({ err: error }, 'deliveries are noted later');
+    }
   }
 }
 
-/** By a list of ids: a join would read all jobs while Postgres takes the table for empty. */
-const deliver = statement<{ attempts: string }>(sql`
-    update ${jobs} set delivered_at = now()
-    where job_id = any(array(select jsonb_object_keys(${sql.placeholder('attempts')}::jsonb)))
-      and attempts = (${sql.placeholder('attempts')}::jsonb ->> job_id)::int and ${isIn('jobs', 'RUNNING')} and delivered_at is null`);
+interface DeliverValues extends Record<string, unknown> {
+  /** JSON objects by job. */
+  readonly attempts: string;
+  readonly reservations: string;
+  readonly reports: boolean;
+}
 
-async function markDelivered(db: Pick<Database, 'query'>, assignments: readonly Assignment[]): Promise<void> {
-  // Of a job that was given out twice meanwhile, the later assignment.
+/**
+ * By a list of ids: a join would read all jobs while Postgres takes the table for empty. A job that its miner has finished meanwhile was reported as accepted
+ * with that; one that ended otherwise was sent to it all the same.
+ */
+const deliver = statement<DeliverValues>(sql`
+    with delivered as (
+      update ${jobs} set delivered_at = now()
+      where job_id = any(array(select jsonb_object_keys(${sql.placeholder('attempts')}::jsonb)))
+        and attempts = (${sql.placeholder('attempts')}::jsonb ->> job_id)::int and ${isIn('jobs', 'RUNNING', 'CANCELED', 'EXPIRED')}
+        and delivered_at is null
+      returning job_id, assigned_miner_id as miner_id
+    ) ${report(sql.placeholder('reports'), {
+      from: 'delivered',
+      outcome: 'accepted',
+      reservationId: sql`${sql.placeholder('reservations')}::jsonb ->> r.job_id`,
+    })}`);
+
+async function markDelivered(
+  db: Pick<Database, 'query'>,
+  assignments: readonly Assignment[],
+  reports: boolean,
+): Promise<void> {
   const attempts = Object.fromEntries(assignments.map(({ jobId, attempts }) => [jobId, attempts]));
-  await db.query(deliver, { attempts: JSON.stringify(attempts) });
+  const held = Object.fromEntries(assignments.map(({ jobId, reservationId }) => [jobId, reservationId]));
+  const values = { attempts: JSON.stringify(attempts), reservations: JSON.stringify(held), reports };
+  await db.query(deliver, values);
 }
 
 /** Queues jobs again that were assigned a while ago and never sent, at most `limit`. It does not count as an attempt, nor against the miner. */

@@ -11,7 +11,7 @@ import { KnownOffers } from './known-offers.ts';
 import { seen } from './store.ts';
 
 interface DispatcherDeps {
-  readonly config: Pick<CoordinatorConfig, 'max_polls' | 'poolhub_url' | 'db_pool_max'>;
+  readonly config: Pick<CoordinatorConfig, 'max_polls' | 'db_pool_max'>;
   readonly db: Database;
   readonly log: Logger;
   readonly metrics: CoordinatorMetrics;
@@ -54,7 +54,6 @@ export class Dispatcher {
   readonly #batch: Placement[] = [];
   #flushing: NodeJS.Immediate | undefined;
   #assigns = 0;
-  readonly #reports: boolean;
   /** A thousand miners that poll at once, after a restart, must not look like a Postgres that does not answer. */
   readonly #gate: Gate;
   #entering = 0;
@@ -62,7 +61,6 @@ export class Dispatcher {
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
-    this.#reports = deps.config.poolhub_url !== undefined;
     this.#gate = new Gate(LOOKS_PER_CONNECTION * deps.config.db_pool_max);
     this.#offers = new KnownOffers(deps.config.max_polls);
     deps.notices.on('waiting', (job) => this.announce(job));
@@ -137,9 +135,7 @@ export class Dispatcher {
   async #look(poll: HeldPoll): Promise<void> {
     const { db, log } = this.#deps;
     try {
-      const found = await this.#gate.run(async () =>
-        this.#isOver(poll) ? NOTHING : look(db, poll, this.#reports),
-      );
+      const found = await this.#gate.run(async () => (this.#isOver(poll) ? NOTHING : look(db, poll)));
       if (found === undefined) this.#offers.forget(poll.minerId);
       if (found?.claimed !== undefined) this.#unplaced.delete(found.claimed.row.job_id);
       if (found?.status !== 'ONLINE' || found.claimed !== undefined) poll.settle(found);
@@ -193,7 +189,7 @@ export class Dispatcher {
       minerId,
     }));
     try {
-      const assignments = await assign(db, pairs, this.#reports);
+      const assignments = await assign(db, pairs);
       const byJob = new Map(assignments.map((assignment) => [assignment.jobId, assignment]));
       for (const placement of placements) this.#placed(placement, byJob.get(placement.pending.job.job_id));
     } catch (error) {

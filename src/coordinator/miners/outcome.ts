@@ -52,7 +52,7 @@ const runMs = sql.raw('(extract(epoch from jobs.finished_at - jobs.started_at) *
  * @throws AppError `not_found` for another miner's job, `conflict` for one that is over
  */
 export async function completeJob(
-  { db, money, hub }: Pick<CoordinatorDeps, 'db' | 'money' | 'hub'>,
+  { db, money, hub, deliveries }: Pick<CoordinatorDeps, 'db' | 'money' | 'hub' | 'deliveries'>,
   minerId: string,
   jobId: string,
   { resultText, metricsText }: Completion,
@@ -82,7 +82,7 @@ export async function completeJob(
     ), counted as (
       update ${miners} m set jobs_completed = m.jobs_completed + 1, busy_ms = m.busy_ms + round(c.run_ms)::int8, last_seen_at = now()
       from completed c where m.miner_id = c.miner_id
-    ), reported as (${report(hub !== undefined, { from: 'completed', outcome: 'completed', latencyMs: 'r.run_ms' })}),
+    ), reported as (${report(hub !== undefined, { from: 'completed', outcome: 'completed', afterAccepted: true, reservationId: sql`${deliveries.reservationOf(jobId)}::text`, latencyMs: 'r.run_ms' })}),
     ${effects.inserts}
     select * from completed`);
   if (row === undefined) throw await whyNot(db, minerId, jobId);
@@ -94,7 +94,7 @@ export async function completeJob(
  * @throws AppError as completeJob
  */
 export async function failJob(
-  { db, hub }: Pick<CoordinatorDeps, 'db' | 'hub'>,
+  { db, hub, deliveries }: Pick<CoordinatorDeps, 'db' | 'hub' | 'deliveries'>,
   minerId: string,
   jobId: string,
   { errorCode, errorMessage, resultText, metricsText }: Failure,
@@ -111,6 +111,8 @@ export async function failJob(
     ), reported as (${report(hub !== undefined, {
       from: 'failed',
       outcome: 'failed',
+      afterAccepted: true,
+      reservationId: sql`${deliveries.reservationOf(jobId)}::text`,
       latencyMs: 'r.run_ms',
       failCode: sql`${errorCode}`,
     })})

@@ -26,6 +26,7 @@ export async function poll(
   if (!dispatcher.hasRoom) throw unavailable('another poll');
   const offer = await dispatcher.enter(minerId, sessionDigest);
   if (offer === undefined) throw mustRegister();
+  if (signal.aborted) return undefined;
   const found = await dispatcher.wait({ minerId, sessionDigest, offer }, waitMs, signal);
   if (found === undefined) throw mustRegister();
   const { claimed } = found;
@@ -36,7 +37,7 @@ export async function poll(
   }
   if (claimed.attempts === 1) metrics.pickupMs.observe(claimed.waitedMs);
   publishChange(deps, 'assign', claimed.row);
-  deps.hub?.release(claimed.reservationIds);
+  deps.hub?.release(claimed.otherReservationIds);
   return claimed;
 }
 
@@ -46,7 +47,8 @@ export function watchDelivery(
   claimed: ClaimedJob,
   outgoing: Writable | undefined,
 ): void {
-  const assignment = { jobId: claimed.row.job_id, attempts: claimed.attempts };
+  const { attempts, reservationId } = claimed;
+  const assignment = { jobId: claimed.row.job_id, attempts, reservationId };
   if (outgoing === undefined) {
     deps.deliveries.note(assignment);
     return;
@@ -62,6 +64,7 @@ export function watchDelivery(
 }
 
 async function giveBack(deps: CoordinatorDeps, claimed: ClaimedJob): Promise<void> {
+  if (claimed.reservationId !== null) deps.hub?.release([claimed.reservationId]);
   const row = await deps.db.run((orm) => putBack(orm, claimed));
   if (row === undefined) return;
   publishChange(deps, 'requeue', row);

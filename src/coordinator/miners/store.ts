@@ -144,7 +144,7 @@ async function takeBack(
 ): Promise<ViewRow[]> {
   return orm.execute<ViewRow>(sql`
     with lost as (
-      select job_id, attempts, assigned_miner_id as miner_id from ${jobs}
+      select job_id, attempts, assigned_miner_id as miner_id, delivered_at from ${jobs}
       where state = 'RUNNING' and ${whose} limit ${limit} for update skip locked
     ), requeued as (
       update ${jobs} set ${change('requeue')} from lost
@@ -152,7 +152,7 @@ async function takeBack(
     ), exhausted as (
       update ${jobs} set ${change('exhaust')}, error_code = ${loss.errorCode}, error_message = ${loss.errorMessage} from lost
       where jobs.job_id = lost.job_id and lost.attempts >= ${maxAttempts}::int and ${mayChange('exhaust')} returning ${view}
-    ), reported as (${report(reports, { from: 'lost', outcome: 'failed', failCode: sql`${loss.failCode}` })})
+    ), reported as (${report(reports, { from: 'lost', outcome: 'failed', failCode: sql`${loss.failCode}`, where: 'r.delivered_at is not null' })})
     select * from requeued union all select * from exhausted`);
 }
 

@@ -86,6 +86,11 @@ export const offered = async (c: Case) => {
 export const running = async (c: Case) => {
   await queued(c);
   assert.equal((await poll(c)).json?.job_id, c.jobId);
+  await waitFor(async () => {
+    const [row] = await c.world
+      .sql`select from coordinator.jobs where job_id = ${c.jobId} and delivered_at is not null`;
+    return row !== undefined;
+  });
 };
 
 export const completed = async (c: Case) => {

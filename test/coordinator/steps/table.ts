@@ -9,7 +9,6 @@ import {
   join,
   offered,
   poll,
-  queued,
   running,
   type Step,
   stateOf,
@@ -175,19 +174,29 @@ const jobSteps: readonly Step[] = [
 const reportSteps: readonly Step[] = [
   {
     name: 'the hub has a report',
-    ready: queued,
-    stop: (c) => ({ hub: { path: '/v1/feedback', isIt: ({ miner_id }) => miner_id === c.key } }),
-    go: poll,
+    ready: running,
+    stop: (c) => ({
+      hub: {
+        path: '/v1/feedback',
+        isIt: ({ miner_id, outcome }) => miner_id === c.key && outcome === 'completed',
+      },
+    }),
+    go: deliver,
     only: 'committed',
     ...DONE,
   },
   {
     name: 'it is noted that the hub has a report',
-    ready: queued,
+    ready: running,
     stop: (c) => ({
-      row: { table: 'hub_outbox', on: 'UPDATE', row: { miner_id: c.key }, changed: 'done_at' },
+      row: {
+        table: 'hub_outbox',
+        on: 'UPDATE',
+        row: { miner_id: c.key, outcome: 'completed' },
+        changed: 'done_at',
+      },
     }),
-    go: poll,
+    go: deliver,
     only: 'undone',
     ...DONE,
   },
