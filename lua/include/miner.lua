@@ -4,7 +4,7 @@ local LIVE = {
   'slot', 'state', 'session', 'key_digest', 'region', 'gpu_vram_gb', 'ram_gb', 'max_parallel', 'price',
   'lease_until_ms', 'last_seen_ms', 'queue_len', 'busy', 'draining', 'reserved', 'self_latency_ms',
   'observed_latency_ms', 'observed_samples', 'latency_norm', 'latency_norm_at_ms', 'latency_ms', 'eta_ms', 'trust',
-  'uptime_ms', 'bins',
+  'uptime_ms', 'bins', 'addr', 'proto',
 }
 local UNKNOWN_LATENCY_NORM = 0.5
 local OBSERVED_FROM = 3 -- samples of feedback from which the observed latency replaces the reported one
@@ -94,12 +94,15 @@ local function settle_latency_norm(miner, now, latency, online)
   return online and bucket or -1
 end
 
--- Writes the fields that differ from what the hash held.
+-- Makes text of all fields, and writes those that differ from what the hash held.
 local function write_miner(miner)
   local changes, was = {}, miner.was
   for i = 1, #LIVE do
     local value = miner[LIVE[i]]
-    if type(value) ~= 'string' then value = text_of(value) end
+    if type(value) ~= 'string' then
+      value = text_of(value)
+      miner[LIVE[i]] = value
+    end
     if was[i] ~= value and (was[i] or value ~= '') then
       changes[#changes + 1] = LIVE[i]
       changes[#changes + 1] = value
@@ -141,5 +144,5 @@ local function settle(miner, now)
   end
   write_miner(miner)
   redis.call('HSET', P .. 'records', slot, pack_record(tonumber(miner.lease_until_ms), price,
-    number_or(miner.gpu_vram_gb, -1), number_or(miner.ram_gb, -1), eta, steps, miner.id))
+    number_or(miner.gpu_vram_gb, -1), number_or(miner.ram_gb, -1), eta, steps, miner))
 end

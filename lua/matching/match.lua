@@ -7,8 +7,8 @@ ARGV[2]   request  JSON: strategy (1-based), k, start (0..1, from the job's id),
                    capabilities_any are asked), capability_terms [], exclude [miner ids]
 
 RETURNS {'ok', feasible, truncated (0|1), loose (0|1), tied (0|1), records read, {candidate...}}, best first, where
-        candidate = {miner_id, 'degraded (0|1) score cap_fit price_norm distance (0..1 from the job's start)', addr,
-        proto, price, eta_ms ('' unknown), latency_norm, trust, queue_len, reserved, max_parallel}
+        candidate = {'degraded (0|1) score cap_fit price_norm distance (0..1 from the job's start)', text of its record: lines
+        of miner_id, addr, proto, price, eta_ms ('' unknown), latency_norm, trust, queue_len, reserved, max_parallel}
         `loose`: feasible counts some miners above a limit; `tied`: the order inside one price eighth was sampled
 ]]
 --- @include "base"
@@ -69,13 +69,10 @@ end)
 
 local candidates = {}
 for i, entry in ipairs(walk.podium) do
-  local id = record_id(entry.record)
   candidates[i] = {
-    id,
     string.format('%d %.17g %.17g %.17g %.17g', entry.degraded or 0, entry.score, entry.fit,
       price_norm(walk.scorer, entry.price), entry.distance / slots),
-    unpack(redis.call('HMGET', P .. 'miner:' .. id, 'addr', 'proto', 'price', 'eta_ms', 'latency_norm', 'trust', 'queue_len',
-      'reserved', 'max_parallel')),
+    record_text(entry.record),
   }
 end
 return {

@@ -56,13 +56,10 @@ export const CORRUPTIONS: readonly Corruption[] = [
   {
     name: 'a record is that of another miner',
     kind: 'wrong record',
-    damage: async ({ redis }, { hash }, key) => {
+    damage: async ({ redis }, { id, hash }, key) => {
       const record = await redis.hgetBuffer(key('records'), hash.slot as string);
-      await redis.hset(
-        key('records'),
-        hash.slot as string,
-        Buffer.concat([record ?? Buffer.alloc(0), Buffer.from('x')]),
-      );
+      const other = record?.toString('latin1').replace(`${id}\n`, `${id}x\n`);
+      await redis.hset(key('records'), hash.slot as string, Buffer.from(other ?? '', 'latin1'));
     },
   },
   {

@@ -15,13 +15,15 @@ export interface MatchStoreOptions {
   highestPriceBin: () => Promise<number>;
 }
 
-type CandidateReply = [
+type CandidateReply = [ranking: string, recordText: string];
+
+/** The lines of a record's text (lua/include/record.lua). */
+type RecordLines = [
   minerId: string,
-  ranking: string,
   addr: string,
   proto: string,
   price: string,
-  etaMs: string | null,
+  etaMs: string,
   latencyNorm: string,
   trust: string,
   queueLen: string,
@@ -29,8 +31,9 @@ type CandidateReply = [
   maxParallel: string,
 ];
 
-function foundOf(reply: CandidateReply, shard: number): Found {
-  const [minerId, ranking, addr, proto, price, etaMs, latencyNorm, trust, queueLen, reserved] = reply;
+function foundOf([ranking, recordText]: CandidateReply, shard: number): Found {
+  const lines = recordText.split('\n') as RecordLines;
+  const [minerId, addr, proto, price, etaMs, latencyNorm, trust, queueLen, reserved] = lines;
   const [degraded, score, capFit, priceNorm, distance] = ranking.split(' ').map(Number) as [
     number,
     number,
@@ -38,7 +41,7 @@ function foundOf(reply: CandidateReply, shard: number): Found {
     number,
     number,
   ];
-  const maxParallel = Number(reply[10]);
+  const maxParallel = Number(lines[9]);
   const free = Math.max(0, maxParallel - Number(queueLen) - Number(reserved));
   return {
     minerId,
@@ -54,7 +57,7 @@ function foundOf(reply: CandidateReply, shard: number): Found {
     addr,
     proto,
     price,
-    etaMs: etaMs === null || etaMs === '' ? null : Number(etaMs),
+    etaMs: etaMs === '' ? null : Number(etaMs),
   };
 }
 

@@ -229,7 +229,20 @@ function binTerms(hash: MinerHash, strategies: readonly Strategy[]): string[] {
   return [...flags, ...steps].flatMap(([holds, term]) => (holds ? [term] : []));
 }
 
-/** The packed record of a miner: five doubles and room for eight 16-bit steps, little endian, then its id. */
+/** What a match answers of a miner, in the order of the lines of its record. */
+const ANSWERED = [
+  'addr',
+  'proto',
+  'price',
+  'eta_ms',
+  'latency_norm',
+  'trust',
+  'queue_len',
+  'reserved',
+  'max_parallel',
+] as const;
+
+/** The packed record of a miner: five doubles and room for eight 16-bit steps, little endian, then lines: its id and what a match answers. */
 export function recordOf(minerId: string, hash: MinerHash, derived: Derived): Buffer {
   const doubles = [
     Number(hash.lease_until_ms),
@@ -245,5 +258,6 @@ export function recordOf(minerId: string, hash: MinerHash, derived: Derived): Bu
   derived.steps.forEach((step, i) => {
     numbers.writeUInt16LE(step, doubles.length * 8 + i * 2);
   });
-  return Buffer.concat([numbers, Buffer.from(minerId)]);
+  const lines = [minerId, ...ANSWERED.map((field) => hash[field] ?? '')];
+  return Buffer.concat([numbers, Buffer.from(lines.join('\n'))]);
 }

@@ -27,6 +27,9 @@ export async function registryOf({ scripts, redis, homes, config }: RegistryDeps
   };
 }
 
+/** Raised when the records of the registry change their layout (lua/include/record.lua): then they are written anew as for other weights. */
+const RECORD_LAYOUT = 2;
+
 /**
  * Brings the stored static steps to the weights of these settings, when they are of others: the registry notes the
  * weights that it was last rebuilt for. Until it is done, steps of the old weights rank the miners that have not beaten since.
@@ -36,7 +39,9 @@ export async function registryOf({ scripts, redis, homes, config }: RegistryDeps
  */
 export async function keepStrategies(deps: RegistryDeps): Promise<RebuildReport | undefined> {
   const key = strategiesKey(deps.scripts.prefix);
-  const wanted = createHash('sha256').update(JSON.stringify(deps.config.strategies)).digest('hex');
+  const wanted = createHash('sha256')
+    .update(JSON.stringify([RECORD_LAYOUT, deps.config.strategies]))
+    .digest('hex');
   const isDone = async () => (await deps.redis.get(key)) === wanted;
   if (await isDone()) return undefined;
   const rebuild = async () => {
