@@ -5,7 +5,7 @@ import { docsPage } from '../platform/docs-page.ts';
 import { createHttpApp } from '../platform/http.ts';
 import { HUB_SECURITY, openapiRoute } from '../platform/openapi.ts';
 import { lazyQueues } from '../platform/queues.ts';
-import { createLimit, createMinerLimit } from '../platform/rate-limit.ts';
+import { createGuessLimit, createLimit, createMinerLimit } from '../platform/rate-limit.ts';
 import { VERSION } from '../platform/version.ts';
 import { queueRoutes } from './admin/queues.ts';
 import { adminRoutes } from './admin/routes.ts';
@@ -29,10 +29,12 @@ subprotocol \`token.<token>\` beside \`poolhub\`. A miner sends frames like the 
 export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   const { config, log, metrics } = deps;
   const app = createHttpApp({ config, log, metrics, state });
+  const limitGuesses = createGuessLimit(deps);
   const guards: Guards = {
-    permit: createPermit(config),
+    permit: createPermit(config, limitGuesses),
     limit: createLimit(deps),
     limitMiner: createMinerLimit(deps),
+    limitGuesses,
   };
   const queues = lazyQueues(deps.redis, config.redis_prefix, log);
   minerRoutes(app, deps, guards);

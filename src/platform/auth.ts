@@ -5,6 +5,7 @@ import type { AppEnv, Caller, Role } from './app-env.ts';
 import { isAddressIn } from './client-address.ts';
 import type { Config } from './config.ts';
 import { AppError } from './errors.ts';
+import type { LimitGuesses } from './rate-limit.ts';
 import { addressSet } from './settings.ts';
 
 /** Makes the middleware that lets only the given roles pass; it stands beside each handler. */
@@ -25,14 +26,12 @@ type AuthSettings = Pick<Config, 'coordinator_shared_secret' | 'coordinator_allo
  * Nobody known is 401; known but of another role, or a coordinator from outside COORDINATOR_ALLOWLIST, is 403. From outside
  * the list the coordinator secrets are not even compared, so nobody there learns whether a guess was right.
  */
-export function createPermit(settings: AuthSettings): Permit {
+export function createPermit(settings: AuthSettings, limitGuesses: LimitGuesses): Permit {
   const identify = createIdentify(settings);
   return (...roles) =>
     async function permit(c, next) {
-      c.set(
-        'caller',
-        identify(c.get('address'), (name) => c.req.header(name), roles),
-      );
+      const header = (name: string) => c.req.header(name);
+      c.set('caller', await limitGuesses(c, () => identify(c.get('address'), header, roles)));
       await next();
     };
 }

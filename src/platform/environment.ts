@@ -261,7 +261,7 @@ export const environment = v.object({
     whole(1, 1_000_000),
   ),
   RATE_LIMIT_DEFAULT_PER_SEC: setting(
-    'Calls a second to any other route of one client, with a burst of as much again',
+    'Calls a second to any other route of one client, with a burst of as much again; and refused credentials of one network',
     '200',
     whole(1, 1_000_000),
   ),

@@ -81,6 +81,32 @@ export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>):
   );
 }
 
+/** Runs what tries a credential, and counts it for the network of the caller when it throws a 401. */
+export type LimitGuesses = <T>(c: Context<AppEnv>, attempt: () => T | Promise<T>) => Promise<T>;
+
+/**
+ * The limit of guesses: a network whose credentials were refused RATE_LIMIT_DEFAULT_PER_SEC times within a second is not heard until the second
+ * is over, whatever ids, keys and tokens it makes up. What is accepted is not counted. Each replica counts for itself.
+ */
+export function createGuessLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitGuesses {
+  const points = config.rate_limit_default_per_sec;
+  const limiter = new RateLimiterMemory({ keyPrefix: 'guesses', points, duration: 1 });
+  return async (c, attempt) => {
+    const network = networkOf(c.get('address'));
+    const refused = await limiter.get(network);
+    if (refused !== null && refused.remainingPoints <= 0) {
+      metrics.rateLimited.inc({ route: 'guesses' });
+      throw tooMany(refused);
+    }
+    try {
+      return await attempt();
+    } catch (error) {
+      if (error instanceof AppError && error.status === 401) await limiter.penalty(network);
+      throw error;
+    }
+  };
+}
+
 /** A limit that each process counts for itself: `perSec` calls a second of each key, with the same burst as the shared limits. */
 export function createLocalLimit(name: string, perSec: number, onRefusal: () => void): LimitMiner {
   const limiter = new BurstyRateLimiter(
@@ -103,8 +129,12 @@ async function consume(
     if (!(refusal instanceof RateLimiterRes)) throw refusal;
     setHeaders(c, points, refusal);
     onRefusal();
-    throw new AppError('rate_limited', 'too many requests', { retry_after_sec: secondsUntilNext(refusal) });
+    throw tooMany(refusal);
   }
+}
+
+function tooMany(refusal: RateLimiterRes): AppError {
+  return new AppError('rate_limited', 'too many requests', { retry_after_sec: secondsUntilNext(refusal) });
 }
 
 function sharedLimiter(

@@ -1,11 +1,17 @@
-import type { Hono } from 'hono';
+import type { Context, Hono } from 'hono';
 import type * as v from 'valibot';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { operation } from '../../platform/openapi.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
 import type { HubDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
-import { limitKeyOf, sessionClaim, sessionOrKeyClaim, sessionUnknown } from './credentials.ts';
+import {
+  limitKeyOf,
+  type MinerClaim,
+  sessionClaim,
+  sessionOrKeyClaim,
+  sessionUnknown,
+} from './credentials.ts';
 import { beatOf, heartbeat, leaseFields } from './heartbeat.ts';
 import { journalFull, registerMiner, tooManyTerms } from './registration.ts';
 import {
@@ -43,10 +49,8 @@ export function minerRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): v
     async (c) => {
       const claim = sessionClaim(c, c.req.valid('query').session_token);
       const { minerId, credential } = claim;
-      await guards.limitMiner(c, limitKeyOf(c, claim));
-      const result = await deps.miners.renew(minerId, credential);
-      if (result.status === 'session_unknown') throw sessionUnknown();
-      return c.json(leaseAnswer(minerId, result));
+      const lease = await proven(c, guards, claim, () => deps.miners.renew(minerId, credential));
+      return c.json(leaseAnswer(minerId, lease));
     },
   );
 
@@ -63,9 +67,7 @@ export function minerRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): v
     async (c) => {
       const claim = sessionClaim(c, c.req.valid('json').session_token);
       const { minerId, credential } = claim;
-      await guards.limitMiner(c, limitKeyOf(c, claim));
-      const { status } = await deps.miners.logout(minerId, credential);
-      if (status === 'session_unknown') throw sessionUnknown();
+      await proven(c, guards, claim, () => deps.miners.logout(minerId, credential));
       return c.json({ status: 'ok', success: true, miner_id: minerId });
     },
   );
@@ -110,11 +112,12 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void 
     async (c) => {
       const request = c.req.valid('json');
       const claim = sessionOrKeyClaim(c, deps.config, request);
-      await guards.limitMiner(c, limitKeyOf(c, claim));
       // A miner of the earlier protocol tells its load as a bare count of jobs.
       const counted = typeof request.current_jobs === 'number' ? request.current_jobs : undefined;
       const payload = { ...request, queue_len: request.queue_len ?? counted };
-      const { lease, commands } = await heartbeat(deps, claim, payload, 'http');
+      const { lease, commands } = await proven(c, guards, claim, () =>
+        heartbeat(deps, claim, payload, 'http'),
+      );
       return c.json({ ...leaseAnswer(claim.minerId, lease), commands });
     },
   );
@@ -135,11 +138,10 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
       const request = c.req.valid('json');
       const claim = sessionClaim(c, request.session_token);
       const { minerId, credential } = claim;
-      await guards.limitMiner(c, limitKeyOf(c, claim));
-      const result = await deps.miners.update(minerId, credential, beatOf(request), changeOf(request));
+      const result = await proven(c, guards, claim, () =>
+        deps.miners.update(minerId, credential, beatOf(request), changeOf(request)),
+      );
       switch (result.status) {
-        case 'session_unknown':
-          throw sessionUnknown();
         case 'too_many_terms':
           throw tooManyTerms();
         case 'journal_full':
@@ -149,6 +151,21 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
       }
     },
   );
+}
+
+/** Makes a call of a miner within its limit and that of guesses; gives what the registry answers to a proven claim. @throws AppError */
+function proven<R extends object>(
+  c: Context<AppEnv>,
+  { limitMiner, limitGuesses }: Guards,
+  claim: MinerClaim,
+  call: () => Promise<R>,
+): Promise<Exclude<R, { status: 'session_unknown' }>> {
+  return limitGuesses(c, async () => {
+    await limitMiner(c, limitKeyOf(c, claim));
+    const result = await call();
+    if ('status' in result && result.status === 'session_unknown') throw sessionUnknown();
+    return result as Exclude<R, { status: 'session_unknown' }>;
+  });
 }
 
 function changeOf(request: v.InferOutput<typeof UpdateRequest>): ProfileChange {

@@ -92,6 +92,38 @@ test('guesses of a key count together, and leave the miner its own', async () =>
   );
 });
 
+test('made-up secrets, tokens and keys count together for their network, whatever they name', async () => {
+  const app = await openApp(h, { RATE_LIMIT_DEFAULT_PER_SEC: '5' });
+  const token = await app.register('guessed-2');
+  const made = `phs_${Buffer.from('nobody').toString('base64url')}.${'A'.repeat(38)}`;
+  const guesses: ((guess: number) => [path: string, headers: Record<string, string>])[] = [
+    (guess) => ['/v1/match', { 'X-Coordinator-Secret': `guess-${guess}` }],
+    (guess) => ['/v1/miners/heartbeat', { Authorization: `Bearer ${made}${10_000 + guess}` }],
+    (guess) => ['/v1/miners/heartbeat', { Authorization: 'Bearer key', 'X-Miner-ID': `miner-${guess}` }],
+    (guess) => ['/v1/miners/update', { Authorization: `Bearer ${made}${10_000 + guess}` }],
+  ];
+  for (const [i, guessed] of guesses.entries()) {
+    const from = `192.0.2.${30 + i}`;
+    let guess = 0;
+    const refusal = await waitFor(async () => {
+      const calls = Array.from({ length: 20 }, () => {
+        guess += 1;
+        const [path, headers] = guessed(guess);
+        return app.call('POST', path, { headers, body: {}, from });
+      });
+      const answers = await Promise.all(calls);
+      assert.ok(answers.every(({ status }) => status === 401 || status === 429));
+      return answers.find(({ status }) => status === 429);
+    });
+    assert.equal(refusal.json.error.code, 'rate_limited');
+  }
+  const other = { body: { session_token: token }, from: '192.0.2.29' };
+  assert.equal((await app.call('POST', '/v1/miners/heartbeat', other)).status, 200);
+  // When the second is over the network is heard again.
+  const same = { ...other, from: '192.0.2.31' };
+  await waitFor(async () => (await app.call('POST', '/v1/miners/heartbeat', same)).status === 200);
+});
+
 test('while Redis is down each replica counts for itself, and Redis counts again when it is back', {
   timeout: 60_000,
 }, async () => {
