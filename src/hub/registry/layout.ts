@@ -22,6 +22,9 @@ export type Layout = v.InferOutput<typeof LayoutText>;
 /** Who had begun to look through a shard that is gone finds it empty, and no error; then that is forgotten. */
 const GONE_KEEP_MS = 2_000;
 
+/** Older than any, so that it is written nowhere. */
+const NO_LAYOUT = '{"version":0}';
+
 /** Another layout came in between; the call has done nothing. */
 export class LayoutChanged extends Error {}
 
@@ -64,14 +67,21 @@ export class Layouts implements LayoutSource {
     return this.#known?.layout ?? (await this.refresh());
   }
 
-  /** Reads the layout of the registry; of a new one, writes that of these settings. Callers at the same time share the answer. */
+  /**
+   * Reads the layout of the registry; of a new one, writes that of these settings. A registry of several shards that has lost shard 0 is not new: this
+   * process knows the layout, or shard 1 does. Callers at the same time share the answer.
+   */
   refresh(): Promise<Layout> {
-    this.#reading ??= this.#raise(0, textOf({ version: 1, shards: this.#options.shards }))
-      .then((text) => this.#adopt(text))
-      .finally(() => {
-        this.#reading = undefined;
-      });
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
     return this.#reading;
+  }
+
+  async #read(): Promise<Layout> {
+    let newest = this.#known?.text;
+    if (newest === undefined && (await this.#held(0)) === '') newest = await this.#held(1);
+    return this.#adopt(await this.#raise(0, newest || textOf({ version: 1, shards: this.#options.shards })));
   }
 
   async reconcile(shard: number, text: string): Promise<void> {
@@ -109,6 +119,11 @@ export class Layouts implements LayoutSource {
   /** @throws LayoutChanged when another layout than this is known now; then what was found by this one may be wrong */
   check(layout: Layout): void {
     if (this.#known?.layout !== layout) throw new LayoutChanged('the shards have changed');
+  }
+
+  /** @returns the layout that a shard holds, '' for none */
+  #held(shard: number): Promise<string> {
+    return this.#raise(shard, NO_LAYOUT);
   }
 
   /** Writes a newer layout to a shard. @returns the layout that it holds then */
