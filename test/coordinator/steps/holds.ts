@@ -16,14 +16,14 @@ export interface RowHold {
 const LOCK_CLASS = 4711;
 
 const TABLES = [
-  'jobs',
-  'job_offers',
-  'miners',
-  'receipts',
-  'settlements',
-  'usage_records',
-  'hub_outbox',
-  'invoices',
+  'coordinator.jobs',
+  'coordinator.job_offers',
+  'coordinator.miners',
+  'coordinator.receipts',
+  'coordinator.settlements',
+  'coordinator.usage_records',
+  'coordinator.hub_outbox',
+  'coordinator.invoices',
 ];
 
 /**
@@ -40,7 +40,8 @@ export class Holds {
     this.#locks = locks;
   }
 
-  static async open(h: Harness): Promise<Holds> {
+  /** @param tables with their schemas; those of the coordinator without it */
+  static async open(h: Harness, tables: readonly string[] = TABLES): Promise<Holds> {
     const sql = postgres(await h.db(), { max: 1, onnotice: () => {} });
     const locks = postgres(await h.db(), { max: 1, idle_timeout: 0 });
     h.cleanup(() => Promise.all([sql.end(), locks.end()]));
@@ -58,10 +59,12 @@ export class Holds {
         end loop;
         return case when tg_op = 'DELETE' then old else new end;
       end $$;
-      ${TABLES.map(
-        (table) => `create trigger hold_row before insert or update or delete on coordinator.${table}
+      ${tables
+        .map(
+          (table) => `create trigger hold_row before insert or update or delete on ${table}
           for each row execute function public.hold_row();`,
-      ).join('\n')}`);
+        )
+        .join('\n')}`);
     return new Holds(sql, locks);
   }
 
