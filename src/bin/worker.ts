@@ -56,7 +56,8 @@ export async function startWorker(
 
 /**
  * BullMQ blocks on its connections and waits out an outage by itself: no limit on commands or retries here. What had no answer when the
- * connection broke is sent again; without a limit of retries ioredis would else forget it, and BullMQ wait for it for good.
+ * connection broke is sent again; without a limit of retries ioredis would else forget it, and BullMQ wait for it for good. So it would for a
+ * `connect()` that finds a cluster without one of its masters: after that check ioredis connects again, but never settles the call.
  */
 function connectQueues(config: Config, log: Logger): RedisClient {
   const target = {
@@ -70,6 +71,7 @@ function connectQueues(config: Config, log: Logger): RedisClient {
     autoResendUnfulfilledCommands: true,
     enableOfflineQueue: true,
     enableAutoPipelining: false,
+    clusterReadyCheck: false,
   });
   redis.on('error', (error: Error) => log.debug({ err: error }, 'task connection'));
   return redis;

@@ -3,8 +3,14 @@ import { Cluster, Redis, type RedisOptions } from 'ioredis';
 /** One connection to a server, or a pool of them to a cluster. */
 export type RedisClient = Redis | Cluster;
 
-/** Options of ioredis, less the reply shape, which stays the default everywhere. */
-export type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+/** Less the reply shape, which stays the default everywhere. */
+type NodeOptions = Omit<RedisOptions, 'replyMapping'>;
+
+/** Options of ioredis. */
+type ConnectionOptions = NodeOptions & {
+  /** Whether a connection to a cluster waits until that serves every slot (yes). */
+  readonly clusterReadyCheck?: boolean;
+};
 
 /** Where Redis is and how long to wait for it. */
 export interface RedisTarget {
@@ -30,7 +36,8 @@ function retryDelay(attempt: number): number {
  * that a request answers 503 instead of hanging; the connection itself comes back by itself.
  */
 export function connectRedis(target: RedisTarget, name: string, extra: ConnectionOptions = {}): RedisClient {
-  const common: ConnectionOptions = {
+  const { clusterReadyCheck = true, ...options } = extra;
+  const common: NodeOptions = {
     connectionName: name,
     connectTimeout: target.commandTimeoutMs,
     commandTimeout: target.commandTimeoutMs,
@@ -38,15 +45,15 @@ export function connectRedis(target: RedisTarget, name: string, extra: Connectio
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     retryStrategy: retryDelay,
-    ...extra,
+    ...options,
   };
-  if (target.clusterNodes.length > 0) return connectCluster(target, common);
+  if (target.clusterNodes.length > 0) return connectCluster(target, common, clusterReadyCheck);
   // What is sent in the same tick shares a write; on a cluster that is `shareWrites`, for the two do not go together (ioredis #2075).
-  const options = { enableAutoPipelining: true, ...common };
+  const single = { enableAutoPipelining: true, ...common };
   const unix = target.url.startsWith('unix://') ? target.url.slice('unix://'.length) : undefined;
-  if (unix === undefined) return new Redis(target.url, options);
+  if (unix === undefined) return new Redis(target.url, single);
   const [path, query] = unix.split('?', 2) as [string, string | undefined];
-  return new Redis({ ...options, path, db: Number(new URLSearchParams(query).get('db') ?? 0) });
+  return new Redis({ ...single, path, db: Number(new URLSearchParams(query).get('db') ?? 0) });
 }
 
 /**
@@ -55,7 +62,8 @@ export function connectRedis(target: RedisTarget, name: string, extra: Connectio
  */
 function connectCluster(
   { url, clusterNodes, commandTimeoutMs }: RedisTarget,
-  common: ConnectionOptions,
+  common: NodeOptions,
+  enableReadyCheck: boolean,
 ): Cluster {
   const nodes = clusterNodes.map((node) => {
     const at = node.lastIndexOf(':');
@@ -64,6 +72,7 @@ function connectCluster(
   return new Cluster(nodes, {
     redisOptions: { ...common, ...credentialsOf(url) },
     enableOfflineQueue: common.enableOfflineQueue ?? false,
+    enableReadyCheck,
     clusterRetryStrategy: retryDelay,
     slotsRefreshTimeout: commandTimeoutMs,
     slotsRefreshInterval: SLOTS_REFRESH_MS,
@@ -73,7 +82,7 @@ function connectCluster(
 }
 
 /** Every node of a cluster takes the same user and password. */
-function credentialsOf(url: string): Pick<ConnectionOptions, 'username' | 'password' | 'tls'> {
+function credentialsOf(url: string): Pick<NodeOptions, 'username' | 'password' | 'tls'> {
   if (url === '' || url.startsWith('unix:')) return {};
   const { protocol, username, password } = new URL(url);
   return {
