@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { type Lowered, loadSettings } from '../platform/config.ts';
 import { environment as hub, optional, required, setting } from '../platform/environment.ts';
-import { decimal, list, oneOf, text, url, whole } from '../platform/settings.ts';
+import { decimal, list, oneOf, text, webUrl, whole } from '../platform/settings.ts';
 
 const SEED_HEX = text(/^[0-9a-fA-F]{64}$/, 'must be 32 bytes as 64 hexadecimal digits');
 
@@ -116,7 +116,7 @@ export const ownSettings = v.object({
     'none',
     oneOf(['none', 'rpc']),
   ),
-  SETTLEMENT_RPC_URL: optional('Base URL of the chain node', url(['http:', 'https:'])),
+  SETTLEMENT_RPC_URL: optional('Base URL of the chain node', webUrl()),
   SETTLEMENT_RPC_TIMEOUT_MS: setting(
     'Milliseconds the chain node may take to answer',
     '5000',

@@ -9,6 +9,7 @@ import {
   strategies,
   text,
   url,
+  webUrl,
   weights,
   whole,
 } from './settings.ts';
@@ -235,7 +236,7 @@ export const environment = v.object({
 
   COORDINATOR_BILLING_URL: optional(
     'Base URL of the coordinator that bills usage; without one the records wait',
-    url(['http:', 'https:']),
+    webUrl(),
   ),
   COORDINATOR_API_KEY: optional(
     'Key by which the hub sends usage to the coordinator',

@@ -58,6 +58,19 @@ export function url(schemes: readonly string[]) {
   return v.pipe(v.string(), v.check(isUrl, `must be a URL that starts with ${schemes.join(' or ')}`));
 }
 
+/** A URL that fetch takes: of http or https, without a user and a password, which fetch refuses and then shows in its message. */
+export function webUrl() {
+  const isWebUrl = (value: string) => {
+    if (!URL.canParse(value)) return false;
+    const { protocol, username, password } = new URL(value);
+    return /^https?:$/.test(protocol) && username === '' && password === '';
+  };
+  return v.pipe(
+    v.string(),
+    v.check(isWebUrl, 'must be a URL that starts with http: or https:, without a user and password'),
+  );
+}
+
 /** A comma list; blanks around the items and empty items are dropped. */
 export function list(min: number, max: number) {
   return v.pipe(

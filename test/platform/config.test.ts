@@ -94,6 +94,8 @@ const BAD: ReadonlyArray<readonly [name: string, value: string, why: RegExp]> = 
   ['TRUST_HALF_LIFE_DAYS', '1e3', /plain decimal/],
   ['BILLING_PRICE_GPU_HOURS', '0.123456789', /at most 8 decimals/],
   ['BILLING_PRICE_API_CALLS', '-1', /decimal/],
+  ['COORDINATOR_BILLING_URL', 'ftp://billing.internal', /http: or https:/],
+  ['COORDINATOR_BILLING_URL', 'http://user:password@billing.internal', /without a user and password/],
   ['BILLING_SYNC_INTERVAL_HOURS', '0', /at least/],
   ['MAX_BODY_BYTES', '10', /at least 1024/],
   ['RATE_LIMIT_MATCH_PER_SEC', '0', /at least 1/],

@@ -5,6 +5,7 @@ import { miners } from '../../src/hub/miners/tables.ts';
 import { setCapacityAlertPct } from '../../src/hub/sla/capacity.ts';
 import { forecastCapacity, recommend } from '../../src/hub/sla/planning.ts';
 import { capacitySnapshots } from '../../src/hub/sla/tables.ts';
+import { ADMIN, openApp } from '../hub/edge/app.ts';
 import { harness } from '../support/harness.ts';
 import { openWorld } from './world.ts';
 
@@ -62,4 +63,22 @@ test('forecast and advice follow from the stored snapshots, and from nothing els
     more?.reason ?? '',
     new RegExp(`${busy.places_needed} places; 100 are online, so ${missing} are missing`),
   );
+});
+
+test('threshold and webhooks are set over the API, secrets never shown, and a URL that cannot be called is refused', async () => {
+  const app = await openApp(h, { REDIS_PREFIX: `${h.prefix}-alerts` });
+  const configure = (body: object) =>
+    app.call('POST', '/sla/capacity/alerts/configure', { headers: ADMIN, body });
+  const secret = 'a secret of sixteen or more';
+  const url = 'https://ops.example/hook';
+  const answer = await configure({ threshold_pct: 70, webhooks: [{ url, secret }] });
+  assert.deepEqual(answer.json, { status: 'ok', threshold_pct: 70, webhooks: [{ url }] });
+  for (const wrong of ['ops.example/hook', 'ftp://ops.example', 'https://user:password@ops.example/hook']) {
+    const refused = await configure({ webhooks: [{ url: wrong, secret }] });
+    assert.equal(refused.status, 422, wrong);
+    assert.equal(refused.json.error.details[0].path, 'webhooks.0.url');
+    assert.doesNotMatch(refused.text, /password@/);
+  }
+  assert.deepEqual((await configure({})).json, answer.json);
+  assert.deepEqual((await configure({ webhooks: [] })).json.webhooks, []);
 });

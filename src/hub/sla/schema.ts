@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { body, integer, maybe, pattern, quantity, words } from '../../platform/fields.ts';
+import { webUrl } from '../../platform/settings.ts';
 import { MinerId } from '../miners/schema.ts';
 import { METRIC_TYPES, SEVERITIES, VIOLATION_TYPES } from './levels.ts';
 
@@ -196,13 +197,7 @@ export const RecommendationsAnswer = v.pipe(
   v.metadata({ ref: 'CapacityRecommendations' }),
 );
 
-const WebhookUrl = v.pipe(
-  words(1, MAX_URL_CHARS),
-  v.check(
-    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
-    'must be an http or https URL',
-  ),
-);
+const WebhookUrl = v.pipe(words(1, MAX_URL_CHARS), webUrl());
 
 export const AlertsRequest = v.pipe(
   body({
