@@ -10,6 +10,7 @@ import {
   openReplica,
   pollOnce,
   type Replica,
+  ROOT,
   register,
   submit,
 } from './replica.ts';
@@ -58,6 +59,13 @@ test('an Idempotency-Key gives the first job again, and no other request', async
     body: ` {"constraints": {"gpu": "no such gpu"}, "payload": {"b": [2], "a": 1}}`,
   });
   assert.equal(reordered.json.job_id, answers[0]?.json.job_id);
+  // As doubles, these two are the same.
+  const long = { headers: { ...ALICE, 'Idempotency-Key': 'order-2' } };
+  const [first, next] = ['12345678901234567890', '12345678901234567891'].map(
+    (n) => `{"payload":{"n":${n}},"constraints":{"gpu":"no such gpu"}}`,
+  );
+  assert.equal((await replica.call('POST', '/v1/jobs', { ...long, body: first })).status, 201);
+  assert.equal((await replica.call('POST', '/v1/jobs', { ...long, body: next })).status, 409);
   const other = await replica.call('POST', '/v1/jobs', { headers, body: { payload: {} } });
   assert.equal(other.status, 409);
   const ofBob = await replica.call('POST', '/v1/jobs', {
@@ -222,4 +230,37 @@ test('jobs expire, queued or running', async () => {
   assert.equal(late.status, 409);
   const { error } = (await replica.call('GET', `/v1/jobs/${queued}/result`, { headers: ALICE })).json;
   assert.equal(error.code, 'expired');
+});
+
+test('a plan of jobs is not exceeded, however many are submitted at once on whichever replica', async () => {
+  const other = await openReplica(h);
+  const put = (path: string, body: object) =>
+    replica.call('PUT', `/api/billing/${path}`, { headers: ROOT, body });
+  await put('plans/six', { limits: { jobs: 6 } });
+  await put('tenants/bob', { plan: 'six' });
+  const send = (n: number, more: object = nothingFits) =>
+    (n % 2 === 0 ? replica : other).call('POST', '/v1/jobs', {
+      headers: { ...BOB, 'Idempotency-Key': `quota-${n}` },
+      body: { payload: { n }, ...more },
+    });
+  await register(replica, 'quota', { region: 'quota' });
+  const done = await send(0, { constraints: { region: 'quota' } });
+  assert.equal(await pollOnce(replica, 'quota'), done.json.job_id);
+  const result = `/v1/miners/${done.json.job_id}/result`;
+  await replica.call('POST', result, { headers: asMiner('quota'), body: { result: {} } });
+  const underWay = (await replica.call('GET', '/v1/jobs?state=QUEUED', { headers: BOB })).json.items.length;
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => send(n + 1)));
+  const taken = answers.filter(({ status }) => status === 201);
+  assert.equal(taken.length + underWay, 5);
+  for (const { status, json } of answers)
+    if (status !== 201) assert.deepEqual([status, json.error.code], [429, 'quota_exceeded']);
+  const repeated = answers.findIndex(({ status }) => status === 201);
+  assert.equal((await send(repeated + 1)).json.job_id, answers[repeated]?.json.job_id);
+  assert.equal((await send(21)).status, 429);
+  // What does not complete is not used.
+  await replica.call('POST', `/v1/jobs/${taken[0]?.json.job_id}/cancel`, { headers: BOB });
+  assert.deepEqual([(await send(22)).status, (await send(23)).status], [201, 429]);
+  await put('tenants/bob', { plan: null });
+  assert.equal((await send(24)).status, 201);
+  await other.stop();
 });

@@ -1,7 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
+import { unavailable } from '../../platform/errors.ts';
 import { statement } from '../../platform/statement.ts';
-import { monthOf, spentResource } from '../billing/quota.ts';
+import { fullJitterMs } from '../../sdk/backoff.ts';
+import { jobQuota, monthOf } from '../billing/quota.ts';
 import type { JobNeeds } from '../miners/fit.ts';
 import { endOffers, report } from './effects.ts';
 import type { JobState } from './states.ts';
@@ -27,8 +30,12 @@ export interface NewJob {
 
 const columns = sql.raw(VIEW_COLUMNS);
 
+/** Submissions that wait for each other, close to the limit of a plan, are a few milliseconds each. */
+const TURN_BACKOFF = { baseMs: 2, capMs: 50 };
+const MAX_TURNS = 100;
+
 const insert = statement<InsertValues>(sql`
-    with spent as materialized (${spentResource(sql`${sql.placeholder('clientId')}::text`, sql.placeholder('month'))}), job as (
+    with ${jobQuota(sql`${sql.placeholder('clientId')}::text`, sql.placeholder('month'))}, job as (
       insert into ${jobs} (job_id, client_id, idempotency_key, request_digest, payload, constraints, need_gpu, need_cuda,
         need_vram_mb, need_models, need_region, need_max_price, payment_amount, payment_currency, expires_at, open_at)
       select ${sql.placeholder('jobId')}, ${sql.placeholder('clientId')}, ${sql.placeholder('idempotencyKey')},
@@ -39,11 +46,12 @@ const insert = statement<InsertValues>(sql`
         ${sql.placeholder('region')}, ${sql.placeholder('maxPrice')}::numeric, ${sql.placeholder('paymentAmount')}::numeric,
         ${sql.placeholder('paymentCurrency')}, now() + ${sql.placeholder('ttlMs')}::float8 * interval '1 millisecond',
         ${sql.raw(NOW_MS)} + ${sql.placeholder('heldMs')}::float8 * interval '1 millisecond'
-      where not exists (select from spent)
+      where not exists (select from spent) and not exists (select from must_wait)
       on conflict (client_id, idempotency_key) where idempotency_key is not null do nothing
       returning ${columns}
     )
-    select spent.resource_type as spent, job.* from spent full join job on true`);
+    select (select resource_type from spent) as spent, exists (select from must_wait) as must_wait, job.*
+    from (values (1)) as one (n) left join job on true`);
 
 interface InsertValues extends Omit<NewJob, 'needs'>, Record<string, unknown> {
   /** As monthOf. */
@@ -72,9 +80,18 @@ export async function insertJob(
   const { gpu, cuda, vram_mb: vramMb, models, region, max_price: maxPrice } = needs;
   const listed = models === null ? null : JSON.stringify(models);
   const values = { ...job, month: monthOf(now), gpu, cuda, vramMb, models: listed, region, maxPrice };
-  type Row = (ViewRow | { readonly job_id: null }) & { readonly spent: string | null };
-  const [row] = await db.query<Row, InsertValues>(insert, values);
-  if (row === undefined) return { row: undefined, spent: undefined };
+  type Row = (ViewRow | { readonly job_id: null }) & {
+    readonly spent: string | null;
+    readonly must_wait: boolean;
+  };
+  const store = async () => (await db.query<Row, InsertValues>(insert, values))[0];
+  let row = await store();
+  for (let turn = 0; row?.must_wait === true; turn += 1) {
+    if (turn === MAX_TURNS) throw unavailable('the count of the plan');
+    await sleep(fullJitterMs(turn, TURN_BACKOFF));
+    row = await store();
+  }
+  if (row === undefined) throw new TypeError('a join without a row');
   return { row: row.job_id === null ? undefined : (row as ViewRow), spent: row.spent ?? undefined };
 }
 

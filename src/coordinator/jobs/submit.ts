@@ -4,7 +4,7 @@ import { AppError } from '../../platform/errors.ts';
 import { quotaExceeded } from '../billing/quota.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { needsOf } from '../miners/fit.ts';
-import { memberTexts } from '../receipts/json-text.ts';
+import { isJsonObject, parseJsonText, sortedJsonText, writeJsonText } from '../receipts/json-text.ts';
 import { newJobId } from './job-id.ts';
 import type { SubmitRequest } from './schema.ts';
 import { findByKey, insertJob } from './store.ts';
@@ -30,16 +30,19 @@ export async function submitJob(
   bodyText: string,
   idempotencyKey: string | null,
 ): Promise<Submission> {
-  const texts = memberTexts(bodyText);
-  const requestDigest = digestOf(JSON.parse(bodyText));
+  const body = parseJsonText(bodyText);
+  const textOf = (name: string) =>
+    writeJsonText((isJsonObject(body) ? body.get(name) : undefined) ?? new Map());
+  // The order of keys means nothing; the text of a number does, for the miner gets it as it is.
+  const requestDigest = createHash('sha256').update(sortedJsonText(body)).digest('hex');
   const heldMs = hub?.isWorthAsking() === true ? config.offer_window_ms : 0;
   const { row, spent } = await insertJob(db, {
     jobId: newJobId(),
     clientId,
     idempotencyKey,
     requestDigest,
-    payloadText: texts.get('payload') ?? '{}',
-    constraintsText: texts.get('constraints') ?? '{}',
+    payloadText: textOf('payload'),
+    constraintsText: textOf('constraints'),
     needs: needsOf(request.constraints),
     ttlMs: request.ttl_seconds * 1000,
     paymentAmount: request.payment_amount ?? null,
@@ -59,18 +62,4 @@ function repetitionOf(row: ViewRow & { readonly request_digest: string }, reques
   if (row.request_digest !== requestDigest)
     throw new AppError('conflict', 'this Idempotency-Key belongs to another request');
   return { row, repeated: true, isHeld: false };
-}
-
-/** SHA-256 of a JSON value, whatever the order of its keys. */
-function digestOf(value: unknown): string {
-  return createHash('sha256')
-    .update(JSON.stringify(sorted(value)))
-    .digest('hex');
-}
-
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
 }

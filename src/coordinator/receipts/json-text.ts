@@ -57,6 +57,14 @@ export function writeJsonText(node: JsonNode): string {
   return JSON.stringify(node);
 }
 
+/** The same with the members of objects in the order of their names (UTF-16): one text for all orders in which a client may write them. */
+export function sortedJsonText(node: JsonNode): string {
+  if (Array.isArray(node)) return `[${node.map(sortedJsonText).join(',')}]`;
+  if (!(node instanceof Map)) return writeJsonText(node);
+  const members = [...(node as JsonObject)].sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${members.map(([key, value]) => `${JSON.stringify(key)}:${sortedJsonText(value)}`).join(',')}}`;
+}
+
 /**
  * The text of each member of an object, by name: what may be stored and written again without touching a number.
  * @throws JsonTextError when the text is no JSON object
