@@ -49,15 +49,12 @@ const dialect = new PgDialect();
 interface Pool {
   readonly sql: postgres.Sql;
   readonly orm: Orm;
-  /** Calls without an answer yet, also those that were given up. */
-  readonly calls: Set<Promise<unknown>>;
+  /** Calls without an answer yet, also those that were given up, and when each began: the oldest first. */
+  readonly calls: Map<Promise<unknown>, number>;
 }
 
-/** A pool that is replaced lets go of calls that have no answer after this long. */
+/** The pool of a server that does not answer lets go of its calls after this long. */
 const RETIRE_TIMEOUT_MS = 1000;
-
-/** A pool that is only slow is replaced no more often than this. */
-const REPLACE_SLOW_POOL_MS = 5000;
 
 const PROBE_FIRST_DELAY_MS = 100;
 const PROBE_MAX_DELAY_MS = 2000;
@@ -71,13 +68,18 @@ const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
 /** SQLSTATE classes for which the data is at fault: the same statement can never succeed. */
 const DATA_SQLSTATE = /^(22|23)/;
 
+/** A server that cancels a slow statement, or has no connection left to give, does answer: it is not away. */
+const BUSY_SQLSTATE = /^(57014|53300)$/;
+
 /**
  * A pool that fails fast. A call that cannot reach Postgres, or spends its budget, raises the suspicion that Postgres
  * is away; a probe on a connection of its own asks. If it gets no answer, calls are refused at once until a later
  * probe (with backoff and jitter) gets one.
  *
- * A suspected pool is replaced: its sockets may be dead without knowing it (a cut network sends no FIN), and a
- * connection that closed under a half-written statement never writes again (porsager/postgres#1154).
+ * The pool is replaced when that probe gets no answer; when a connection failed, because one that closed under a
+ * half-written statement never writes again (porsager/postgres#1154); and when a call has waited for longer than any
+ * statement may take, because its socket may be dead without knowing it (a cut network sends no FIN). A budget that
+ * was merely short is no reason: the calls of others are running on that pool.
  */
 class PooledDatabase implements Database {
   readonly #settings: DatabaseSettings;
@@ -87,9 +89,8 @@ class PooledDatabase implements Database {
   #pool: Pool;
   #away = false;
   #probing = false;
-  #replacedAtMs = Number.NEGATIVE_INFINITY;
   #closed = false;
-  readonly #ending = new Set<Promise<void>>();
+  readonly #retiring = new Map<Pool, Promise<void>>();
   #probePool: Pool | undefined;
   #probeTimer: NodeJS.Timeout | undefined;
 
@@ -126,7 +127,7 @@ class PooledDatabase implements Database {
     if (pool.calls.size >= this.#settings.db_pool_max * MAX_CALLS_PER_CONNECTION)
       throw unavailable('Postgres');
     const running = work(pool).finally(() => pool.calls.delete(running));
-    pool.calls.add(running);
+    pool.calls.set(running, performance.now());
     try {
       return await within(running, budgetMs);
     } catch (error) {
@@ -149,9 +150,9 @@ class PooledDatabase implements Database {
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#probeTimer);
-    this.#retire(this.#pool, timeoutMs);
+    for (const pool of [this.#pool, ...this.#retiring.keys()]) this.#retire(pool, timeoutMs);
     if (this.#probePool !== undefined) this.#retire(this.#probePool, 0);
-    await Promise.all(this.#ending);
+    await Promise.all(this.#retiring.values());
   }
 
   #connect(max: number): Pool {
@@ -170,24 +171,30 @@ class PooledDatabase implements Database {
         ...this.#session,
       },
     });
-    return { sql, orm: drizzle(sql), calls: new Set() };
+    return { sql, orm: drizzle(sql), calls: new Map() };
   }
 
   #suspect(pool: Pool, error: unknown): void {
     if (this.#closed) return;
-    // A spent budget may only mean a busy server, to which new connections would be one burden more.
-    const replacedLately = performance.now() - this.#replacedAtMs < REPLACE_SLOW_POOL_MS;
-    if (pool === this.#pool && !(isSpentBudget(error) && replacedLately)) this.#replacePool();
+    // Replacing a slow pool is one burden more for the server: not while the last one still has calls.
+    const mayBeDead = !isSpentBudget(error) || (this.#isOverdue(pool) && this.#retiring.size === 0);
+    // Its other calls may be well: they keep the time that they were promised.
+    if (pool === this.#pool && mayBeDead) this.#replacePool(this.#budgetMs);
     if (this.#probing) return;
     this.#probing = true;
     void this.#probe(PROBE_FIRST_DELAY_MS);
   }
 
-  #replacePool(): void {
+  /** Whether a call has had no answer for the time of connecting and of the longest statement. */
+  #isOverdue({ calls }: Pool): boolean {
+    const [oldestMs = Number.POSITIVE_INFINITY] = calls.values();
+    return performance.now() - oldestMs >= this.#budgetMs;
+  }
+
+  #replacePool(retireMs: number): void {
     const suspected = this.#pool;
     this.#pool = this.#connect(this.#settings.db_pool_max);
-    this.#replacedAtMs = performance.now();
-    this.#retire(suspected, RETIRE_TIMEOUT_MS);
+    this.#retire(suspected, retireMs);
   }
 
   /**
@@ -196,16 +203,18 @@ class PooledDatabase implements Database {
    */
   #retire(pool: Pool, timeoutMs: number): void {
     const retired = (async () => {
-      await Promise.race([Promise.allSettled(pool.calls), sleep(timeoutMs, undefined, { ref: false })]);
+      const answered = Promise.allSettled(pool.calls.keys());
+      await Promise.race([answered, sleep(timeoutMs, undefined, { ref: false })]);
       await pool.sql.end({ timeout: 0 });
-    })().finally(() => this.#ending.delete(retired));
-    this.#ending.add(retired);
+    })().finally(() => this.#retiring.delete(pool));
+    this.#retiring.set(pool, retired);
   }
 
   /** Asks until Postgres answers; each failure doubles the wait before the next. */
   async #probe(delayMs: number): Promise<void> {
     const answers = await this.#isAnswering();
     if (this.#closed) return;
+    if (!answers && !this.#away) this.#replacePool(RETIRE_TIMEOUT_MS);
     this.#away = !answers;
     if (answers) {
       this.#probing = false;
@@ -225,9 +234,9 @@ class PooledDatabase implements Database {
     try {
       await within(probe.sql`select 1`, this.#settings.db_connect_timeout_sec * 1000);
       return true;
-    } catch {
-      // Whatever the reason, it is "not yet"; callers are told `unavailable` meanwhile.
-      return false;
+    } catch (error) {
+      // Any other reason is "not yet"; callers are told `unavailable` meanwhile.
+      return matchesSqlState(error, BUSY_SQLSTATE);
     } finally {
       this.#probePool = undefined;
       this.#retire(probe, 0);
@@ -270,8 +279,7 @@ export function isUniqueViolation(error: unknown): boolean {
 
 function isUnreachable(error: unknown): boolean {
   if (error instanceof AppError) return error.code === 'unavailable';
-  // 57014 is a statement that was cancelled for being slow: that server does answer.
-  return isConnectionError(error) && !matchesSqlState(error, /^57014$/);
+  return isConnectionError(error) && !matchesSqlState(error, BUSY_SQLSTATE);
 }
 
 function matchesSqlState(error: unknown, pattern: RegExp): boolean {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
@@ -9,6 +9,7 @@ import { sql } from 'drizzle-orm';
 import { connectDatabase, type Database, isDataError, isPostgresUnavailable } from '../../src/platform/db.ts';
 import { migrateDatabase } from '../../src/platform/migrate.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { databaseOf } from '../support/databases.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -22,10 +23,26 @@ const settings = (db_dsn: string) => ({
   db_idle_timeout_sec: 30,
 });
 
-function open(dsn: string): Database {
-  const db = connectDatabase(settings(dsn), 'test');
+function open(dsn: string, others: Partial<ReturnType<typeof settings>> = {}): Database {
+  const db = connectDatabase({ ...settings(dsn), ...others }, 'test');
   h.cleanup(() => db.close(1000));
   return db;
+}
+
+/** A server that does with each connection what it is told; it ends with all of them. */
+async function listenWith(accept: (socket: Socket) => void): Promise<{ port: number }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    accept(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  h.cleanup(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return { port: (server.address() as AddressInfo).port };
 }
 
 const answers = (db: Database) =>
@@ -81,16 +98,8 @@ test('calls fail fast while Postgres is down, and work again by themselves', asy
 });
 
 test('a server that accepts and never answers spends the budget of one call, not of all', async () => {
-  const sockets = new Set<Socket>();
-  const silent = createServer((socket) => sockets.add(socket));
-  silent.listen(0, '127.0.0.1');
-  await once(silent, 'listening');
-  h.cleanup(async () => {
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => silent.close(resolve));
-  });
-  const { port } = silent.address() as AddressInfo;
-  const db = open(`postgresql://nobody@127.0.0.1:${port}/none`);
+  const silent = await listenWith(() => {});
+  const db = open(`postgresql://nobody@127.0.0.1:${silent.port}/none`);
   await assert.rejects(
     db.run((orm) => orm.execute(sql`select 1`), 50),
     { code: 'unavailable' },
@@ -104,6 +113,49 @@ test('a call that ran out of its budget is given up; the next ones go on', async
   const slow = db.run((orm) => orm.execute(sql`select pg_sleep(0.5)`), 50);
   await assert.rejects(slow, { code: 'unavailable' });
   await answers(db);
+});
+
+test('a short budget leaves the statements of others alone', async () => {
+  const db = open(await h.db(), { db_pool_max: 2 });
+  // Longer than a pool that is given up has left.
+  const others = Array.from({ length: 2 }, () => db.run((orm) => orm.execute(sql`select pg_sleep(1.2)`)));
+  assert.equal(await db.ping(10), false, 'the pool is full');
+  for (const { status } of await Promise.allSettled(others)) assert.equal(status, 'fulfilled');
+});
+
+test('connections that are dead without knowing it are given up, though each call has a short budget', async () => {
+  const dsn = new URL(await h.db());
+  const [host, port] = [dsn.hostname, Number(dsn.port)];
+  let isMute = false;
+  const proxy = await listenWith((socket) => {
+    const server = connect(port, host);
+    socket.on('error', () => {}).on('close', () => server.destroy());
+    server.on('error', () => {}).on('close', () => socket.destroy());
+    server.pipe(socket);
+    if (isMute) socket.pipe(server);
+    else socket.on('data', (data) => isMute || server.write(data));
+  });
+  dsn.port = String(proxy.port);
+  const db = open(dsn.href, { db_pool_max: 1, db_statement_timeout_ms: 100 });
+  assert.equal(await db.ping(1000), true);
+  isMute = true; // For the connections of now, as when a firewall has forgotten them.
+  assert.equal(await db.ping(50), false);
+  await waitFor(() => db.ping(50));
+});
+
+test('a server without a free connection is not away', async () => {
+  const dsn = new URL(await h.db());
+  const admin = open(dsn.href);
+  const role = `limited_${databaseOf(dsn.href)}`;
+  await admin.run((orm) => orm.execute(sql.raw(`create role ${role} login connection limit 1 password 'p'`)));
+  h.cleanup(() => admin.run((orm) => orm.execute(sql.raw(`drop role ${role}`))));
+  [dsn.username, dsn.password] = [role, 'p'];
+  const db = open(dsn.href);
+  const select = () => db.run((orm) => orm.execute(sql`select pg_sleep(0.2)`));
+  const [first, second] = await Promise.allSettled([select(), select()]);
+  assert.equal(first.status, 'fulfilled');
+  assert.ok(second.status === 'rejected' && isPostgresUnavailable(second.reason));
+  await select();
 });
 
 test('a connection lost under a statement fails that statement only', async () => {
