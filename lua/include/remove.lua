@@ -6,6 +6,16 @@ local function journal_full()
   return redis.call('XLEN', JOURNAL) >= C.journal_max
 end
 
+-- The version of a journal entry about a miner, by which Postgres orders them: the time in ms, but past the miner's last one, and not
+-- before any that this shard gave, for the clock may step back (another master took over) and a miner may leave and come back.
+local function next_version(id, now)
+  local newest = number_or(redis.call('HGET', P .. 'stats', 'version_ms'), 0)
+  local own = number_or(redis.call('HGET', miner_key(id), 'profile_version'), 0)
+  local version = math.max(now, newest, own + 1)
+  redis.call('HSET', P .. 'stats', 'version_ms', text_of(version))
+  return version
+end
+
 local function json_or_empty(text)
   if not text or text == '' then return {} end
   return cjson.decode(text)
@@ -49,12 +59,13 @@ end
 local function remove_miner(miner, now, reason)
   leave_index(miner)
   keep_uptime(miner, now)
+  local version = next_version(miner.id, now)
   redis.call('DEL', miner_key(miner.id), P .. 'commands:' .. miner.id)
   if journal_full() then
     redis.call('HINCRBY', P .. 'stats', 'journal_skipped', 1)
   else
     redis.call('XADD', JOURNAL, '*', 'type', 'removed', 'data', cjson.encode({
-      miner_id = miner.id, at_ms = now, reason = reason, uptime_ms = number_or(miner.uptime_ms, 0),
+      miner_id = miner.id, at_ms = version, reason = reason, uptime_ms = number_or(miner.uptime_ms, 0),
     }))
   end
 end

@@ -96,10 +96,11 @@ settle(miner, now)
 store_pricing(miner_id, pricing)
 
 if changed then
-  local flat = { 'profile_digest', profile_digest, 'profile_version', text_of(now), 'current_jobs', '0' }
+  local version = text_of(next_version(miner_id, now))
+  local flat = { 'profile_digest', profile_digest, 'profile_version', version, 'current_jobs', '0' }
   for i = FIRST_FIELD, #ARGV do flat[#flat + 1] = ARGV[i] end
   redis.call('HSET', miner_key(miner_id), unpack(flat))
-  redis.call('XADD', P .. 'journal', '*', 'type', 'profile', 'version', text_of(now), 'data', profile_json)
+  redis.call('XADD', P .. 'journal', '*', 'type', 'profile', 'version', version, 'data', profile_json)
 end
 redis.call('SADD', P .. 'changed', miner_id)
 return { 'ok', created and 1 or 0, unpack(lease_reply(miner, now, next_beat)) }

@@ -53,8 +53,9 @@ if #flat > 0 then
   local new_terms = static_terms(new)
   if not terms_fit(new_terms) then return { 'too_many_terms' } end
   move_static(miner.slot, static_terms(old), new_terms)
-  redis.call('HSET', key, 'profile_version', text_of(now), 'profile_digest', '', unpack(flat))
-  redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', text_of(now), 'data',
+  local version = text_of(next_version(miner_id, now))
+  redis.call('HSET', key, 'profile_version', version, 'profile_digest', '', unpack(flat))
+  redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', version, 'data',
     cjson.encode({ miner_id = miner_id, changes = changes }))
   if changes.max_parallel then miner.max_parallel = changes.max_parallel end
   if changes.base_price then apply_pricing(miner, load_pricing(miner_id), now) end

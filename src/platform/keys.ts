@@ -27,7 +27,7 @@
  * | `moved:<id>` | string, expires | the layout in which a miner was taken out of the shard that it came from, so that it does not come twice |
  * | `rebalance` | string, expires | shard 0 only: somebody is changing the number of shards |
  * | `inherited` | hash | shard 0 only: the last that it took over from each shard that is gone |
- * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen |
+ * | `stats` | hash | counters and clocks of the shard: latency sums, reaper window, hub last seen, newest version of a profile |
  * | `journal` | stream | durable effects waiting to reach Postgres; `journal:dead` holds what never could |
  * | `tmp:<n>` | string | bitmaps of the running script; deleted before it ends, never replicated |
  */

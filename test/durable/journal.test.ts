@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eq } from 'drizzle-orm';
+import { openDeps } from '../../src/hub/deps.ts';
 import { drainShard } from '../../src/hub/journal/drain.ts';
 import { feedbackSink, minerSink } from '../../src/hub/journal/sinks.ts';
 import { authorizeMiner } from '../../src/hub/miners/enrollment.ts';
@@ -11,6 +12,7 @@ import { minerStatus, miners } from '../../src/hub/miners/tables.ts';
 import { feedback } from '../../src/hub/trust/tables.ts';
 import { connectDatabase } from '../../src/platform/db.ts';
 import { keys, shardPrefix } from '../../src/platform/keys.ts';
+import { whenReady } from '../../src/platform/redis.ts';
 import { harness } from '../support/harness.ts';
 import { beat, openHub, profileOf, registerMiner, sha256, uniqueId } from './fleet.ts';
 
@@ -95,6 +97,40 @@ test('an older entry never overwrites a newer one, and the same one again change
     await hub.db.run((orm) => saveMinerEntries(orm, [entry]));
     assert.deepEqual((await rowOf(id)).tags, ['newest']);
   }
+});
+
+test('a clock that steps back holds up no change, and no time is later than the clock', async () => {
+  const clock = { nowMs: Date.now() + 3_600_000 };
+  const prefix = `${h.prefix}-clock`;
+  const config = await h.config({ MINER_ENROLLMENT: 'open', REDIS_PREFIX: prefix });
+  const stepping = openDeps(config, hub.log, { processMetrics: false, clock: () => clock.nowMs });
+  h.cleanup(() => stepping.close());
+  await whenReady(stepping.redis, 5000);
+  const drainIt = () => drainShard({ ...drainDeps, prefix }, [minerSink(stepping)], 0, 100, 10_000);
+  const [changed, moved, returned] = [
+    await registerMiner(stepping),
+    await registerMiner(stepping),
+    await registerMiner(stepping),
+  ];
+  await stepping.miners.remove(returned, 'test');
+  await drainIt();
+  clock.nowMs = Date.now();
+  assert.equal(
+    (await stepping.miners.update(changed, session(changed), {}, { base_price: '0.9' })).status,
+    'ok',
+  );
+  await registerMiner(stepping, moved, profileOf({ region: 'us' }));
+  await registerMiner(stepping, returned);
+  await drainIt();
+  assert.equal((await rowOf(changed)).basePrice, '0.90000000');
+  assert.equal((await rowOf(moved)).region, 'us');
+  assert.equal((await rowOf(returned)).removedAt, null);
+  await stepping.miners.remove(moved, 'test');
+  await drainIt();
+  const { removedAt, lastSeenAt } = await rowOf(moved);
+  assert.ok(
+    removedAt && lastSeenAt && removedAt.getTime() <= Date.now() && lastSeenAt.getTime() <= Date.now(),
+  );
 });
 
 test('entries that can never be written are put aside and hold up nothing', async () => {

@@ -9,7 +9,7 @@ export interface JournalEntry {
   /** Stream id. */
   readonly id: string;
   readonly type: string;
-  /** Milliseconds by the clock of Redis; orders the profiles of a miner. Null where the type has none. */
+  /** Milliseconds by the clock of Redis, ahead of it after it stepped back; orders the profiles of a miner. Null where the type has none. */
   readonly version: number | null;
   /** JSON. */
   readonly data: string;

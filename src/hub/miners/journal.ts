@@ -25,7 +25,7 @@ interface Columns {
 /** One journal entry about a miner: its whole profile, a change of it, or that it left the registry. */
 export interface MinerEntry {
   readonly minerId: string;
-  /** Milliseconds by the clock of Redis. An entry older than the row's version changes nothing. */
+  /** Milliseconds by the clock of Redis, ahead of it after it stepped back. An entry older than the row's version changes nothing. */
   readonly version: number;
   readonly kind: 'profile' | 'change' | 'removed';
   readonly columns: Columns;
@@ -186,7 +186,7 @@ function saveStatement(json: string) {
   ];
   return sql`
     with e as (
-      select * from jsonb_to_recordset(${json}::jsonb) as entries(
+      select *, least(now(), to_timestamp(version / 1000.0)) as seen_at from jsonb_to_recordset(${json}::jsonb) as entries(
         miner_id text, version int8, whole bool, removed bool, ${sql.join(declared, sql`, `)}
       )
     ), known as (
@@ -196,9 +196,9 @@ function saveStatement(json: string) {
       update ${miners} as m set
         ${sql.join(sets, sql`, `)},
         profile_version = e.version,
-        last_seen_at = greatest(m.last_seen_at, to_timestamp(e.version / 1000.0)),
+        last_seen_at = greatest(m.last_seen_at, e.seen_at),
         removed_at = case
-          when e.removed then to_timestamp(e.version / 1000.0)
+          when e.removed then e.seen_at
           when e.removed = false then null
           else m.removed_at
         end
