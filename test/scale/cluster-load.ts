@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HubClient } from '../../src/sdk/hub-client.ts';
+import type { RegisterRequest } from '../../src/sdk/types.ts';
 import { uniqueId } from '../durable/fleet.ts';
 import { profileOf } from '../sdk/profiles.ts';
 
@@ -25,12 +26,16 @@ const PAUSE_MS = 5;
 const RETRY_MS = 50;
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Registers miners. @returns their sessions by id */
-export async function registerFleet(client: HubClient, size: number): Promise<Map<string, string>> {
+/** Registers miners that are alike. @returns their sessions by id */
+export async function registerFleet(
+  client: HubClient,
+  size: number,
+  profile: Partial<RegisterRequest> = {},
+): Promise<Map<string, string>> {
   const sessions = new Map<string, string>();
   const name = uniqueId('fleet');
   const enter = async (miner_id: string) => {
-    const { session_token } = await client.register(profileOf(miner_id));
+    const { session_token } = await client.register(profileOf(miner_id, profile));
     sessions.set(miner_id, session_token);
   };
   await Promise.all(Array.from({ length: size }, (_, n) => enter(`${name}-${n}`)));

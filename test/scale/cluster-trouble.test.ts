@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RegistryStore } from '../../src/hub/registry/store.ts';
+import { registryOf } from '../../src/hub/registry/strategies.ts';
 import { verifyRegistry } from '../../src/hub/registry/verify.ts';
 import { keys, shardPrefix } from '../../src/platform/keys.ts';
 import { queuePrefix } from '../../src/platform/queues.ts';
+import { masters } from '../../src/platform/redis.ts';
+import { runCli } from '../cli/run-cli.ts';
 import { openHub, uniqueId } from '../durable/fleet.ts';
 import { startPool } from '../e2e/pool.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { registerFleet, startLoad } from './cluster-load.ts';
+import { startLoad as startMovingLoad } from './rebalance-load.ts';
 
 const h = await harness();
 const cluster = await h.privateCluster();
@@ -19,19 +22,17 @@ const clients = hubs.map(({ client }) => client);
 const deps = await openHub(h, settings);
 const SHARDS = Number(cluster.settings.REDIS_SHARDS);
 const PATIENT = { timeoutMs: 60_000 };
+/** Of moving miners to other shards. */
+const RATE = 60;
+const PARALLEL = 2;
 
 const slotOf = async (key: string) => Number(await cluster.nodes[0]?.redis.cluster('KEYSLOT', key));
 const shardSlot = (shard: number) => slotOf(shardPrefix(h.prefix, shard));
 
 /** What verify finds wrong in the registry. */
 async function differences() {
-  const { config, scripts, redis } = deps;
-  const strategies = Object.entries(config.strategies).map(([name, weights]) => ({ name, ...weights }));
-  const graceMs = config.heartbeat_grace_sec * 1000;
-  const store = new RegistryStore(scripts, redis);
-  const registry = { store, shards: SHARDS, strategies, graceMs };
   // A connection that slept through a failover has yet to notice.
-  const report = await waitFor(() => verifyRegistry(registry, 10), PATIENT);
+  const report = await waitFor(async () => verifyRegistry(await registryOf(deps), 10), PATIENT);
   return report.differences;
 }
 
@@ -66,6 +67,44 @@ test('slots move to other masters while the pool works, and nothing is lost or s
   await load.answeredAgain();
   await load.stop();
   assert.deepEqual(await differences(), []);
+  await leave(sessions);
+});
+
+test('a cluster of 16 shards gets 5 while the pool works, and who moves the miners dies on the way', async () => {
+  const [client] = clients as [(typeof clients)[number]];
+  const tag = 'fleet that moves';
+  const sessions = await registerFleet(client, 48, { tags: [tag] });
+  const load = startMovingLoad({
+    clients,
+    tokens: [...sessions.values()],
+    tag,
+    miners: sessions.size,
+    parallel: 2 * PARALLEL, // Those of the mover that was killed, and those of the next.
+    perSecond: RATE,
+  });
+  h.cleanup(() => load.stop());
+  const numbers = { shards: 5, rate: RATE, parallel: PARALLEL };
+  const args = ['shards', 'rebalance', ...Object.entries(numbers).map(([name, n]) => `--${name}=${n}`)];
+  const env = await h.env(settings);
+  const mover = await h.startProcess('src/cli/poolhub.ts', { args, env, ready: /moving from 16 to 5/ });
+  const lost = shardPrefix(h.prefix, SHARDS - 1);
+  const gone = async () => (await deps.redis.hget(`${lost}terms`, 'all')) === null;
+  await waitFor(gone, { ...PATIENT, intervalMs: 5, what: 'a shard is left by its miners' });
+  mover.signal('SIGKILL');
+  await mover.exited;
+  const { stdout, stderr } = await runCli(args, env);
+  assert.match(stdout, /^16 shards are 5 now/, stderr);
+  await load.stop();
+  assert.deepEqual(load.failures, []);
+  assert.ok(load.matches > 0 && load.beats > sessions.size);
+  assert.equal((await registryOf(deps)).shards, 5);
+  assert.deepEqual(await differences(), []);
+  const theirs = /\{(?:[5-9]|1\d)\}:/;
+  const left = async () => {
+    const names = await Promise.all(masters(deps.redis).map((node) => node.keys(`${h.prefix}:{*`)));
+    return names.flat().filter((name) => theirs.test(name)).length;
+  };
+  await waitFor(async () => (await left()) === 0, { what: 'nothing is left in the shards that are gone' });
   await leave(sessions);
 });
 
