@@ -55,7 +55,7 @@ export function openCoordinator(
   const notices = new Notices(config.db_dsn, db, log);
   const dispatcher = new Dispatcher({ config, db, log, metrics, notices });
   const deliveries = new Deliveries(db, log, config.poolhub_url !== undefined);
-  const streams = new Streams(config.max_streams, (open) => metrics.streams.set(open));
+  const streams = new Streams(config, (open) => metrics.streams.set(open));
   const hub = createHub(config);
   const money = openMoney(config);
   const { settlement_rpc_url: url, settlement_rpc_timeout_ms: timeoutMs } = config;

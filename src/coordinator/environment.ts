@@ -77,6 +77,11 @@ export const ownSettings = v.object({
   POLL_MAX_WAIT_SEC: setting('Seconds a poll is held at most', '25', decimal(0.1, 60)),
   MAX_POLLS: setting('Polls that one coordinator holds at a time', '20000', whole(1, 1_000_000)),
   MAX_STREAMS: setting('Event streams and stream sockets of one coordinator', '5000', whole(1, 1_000_000)),
+  MAX_STREAMS_PER_CLIENT: setting(
+    'Event streams and stream sockets of one client on one coordinator',
+    '500',
+    whole(1, 1_000_000),
+  ),
   SWEEP_INTERVAL_MS: setting(
     'Milliseconds between looks for jobs and miners whose time is up, and for notices that got lost',
     '1000',

@@ -14,11 +14,15 @@ interface Operation {
   readonly summary: string;
   readonly tag: string;
   readonly auth: Auth;
-  /** Body of each answer by status; `text` for plain text. */
-  readonly answers: Readonly<Record<number, v.GenericSchema | 'text'>>;
+  /** Body of each answer by status: JSON, one of the texts, or nothing. */
+  readonly answers: Readonly<Record<number, v.GenericSchema | keyof typeof TEXTS | 'nothing'>>;
+  /** What the headers mean that the call takes beside those of every call, by name. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Error codes beside those that every call with a body or a secret may answer. */
   readonly errors?: readonly ErrorCode[];
 }
+
+const TEXTS = { text: 'text/plain', page: 'text/html', events: 'text/event-stream' } as const;
 
 interface ApiInfo {
   readonly title: string;
@@ -85,7 +89,14 @@ const RETRY_AFTER = {
 } as const;
 
 /** Describes a route to OpenAPI. Stands first among the handlers of its route. */
-export function operation({ summary, tag, auth, answers, errors = [] }: Operation): MiddlewareHandler {
+export function operation({
+  summary,
+  tag,
+  auth,
+  answers,
+  headers = {},
+  errors = [],
+}: Operation): MiddlewareHandler {
   const codes = [...new Set([...errors, ...authErrors(auth), ...(auth.length > 0 ? COMMON_ERRORS : [])])];
   const responses: NonNullable<Parameters<typeof describeRoute>[0]['responses']> = {};
   for (const status of new Set(codes.map((code) => ERROR_STATUS[code]))) {
@@ -100,10 +111,7 @@ export function operation({ summary, tag, auth, answers, errors = [] }: Operatio
   for (const [status, schema] of Object.entries(answers)) {
     responses[status] = {
       description: Number(status) < 400 ? 'done' : 'not now',
-      content:
-        schema === 'text'
-          ? { 'text/plain': { schema: { type: 'string' } } }
-          : { 'application/json': { schema: resolver(schema) } },
+      ...(schema !== 'nothing' && { content: contentOf(schema) }),
     };
   }
   return describeRoute({
@@ -112,8 +120,20 @@ export function operation({ summary, tag, auth, answers, errors = [] }: Operatio
     security: auth.flatMap((who): Record<string, string[]>[] =>
       SCHEMES[who].map((scheme) => ({ ...scheme }) as Record<string, string[]>),
     ),
+    parameters: Object.entries(headers).map(([name, description]) => ({
+      name,
+      in: 'header',
+      description,
+      schema: { type: 'string' },
+    })),
     responses,
   });
+}
+
+function contentOf(schema: v.GenericSchema | keyof typeof TEXTS) {
+  return typeof schema === 'string'
+    ? { [TEXTS[schema]]: { schema: { type: 'string' as const } } }
+    : { 'application/json': { schema: resolver(schema) } };
 }
 
 /** Serves the document at /openapi.json. It is made at the first call, from the routes as they are then. */

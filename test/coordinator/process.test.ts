@@ -120,6 +120,10 @@ test('health, readiness and metrics are open, and name no one', async () => {
 test('the OpenAPI document and its page are complete and need nothing from elsewhere', async () => {
   const { json: document } = await replica.call('GET', '/openapi.json');
   assert.match(document.openapi, /^3\.1/);
+  const events = document.paths['/v1/jobs/{job_id}/events'].get;
+  assert.deepEqual(Object.keys(events.responses['200'].content), ['text/event-stream']);
+  assert.equal(events.responses['204'].content, undefined);
+  assert.ok(events.parameters.some(({ name }: { name: string }) => name === 'Last-Event-ID'));
   for (const path of [
     '/v1/jobs',
     '/v1/jobs/{job_id}/events',

@@ -130,6 +130,29 @@ test('a handshake without a key of a client is refused', async () => {
   }
 });
 
+test('a client has its share of the streams, and leaves the others theirs', async () => {
+  const replica = await openReplica(h, { MAX_STREAMS: '3', MAX_STREAMS_PER_CLIENT: '2' });
+  const jobId = await submit(replica, nothingFits);
+  const streams = [await follow(replica, jobId), await open(replica, ALICE)] as const;
+  const events = (headers: Record<string, string>, id: string) =>
+    replica.call('GET', `/v1/jobs/${id}/events`, { headers });
+  const refused = await events(ALICE, jobId);
+  assert.deepEqual([refused.status, refused.json.error.code], [429, 'rate_limited']);
+  assert.ok(Number(refused.headers.get('Retry-After')) > 0);
+  const socket = new WebSocket(`${replica.url.replace('http', 'ws')}/v1/jobs/stream`, { headers: ALICE });
+  socket.on('error', () => {});
+  assert.equal((await once(socket, 'unexpected-response'))[1].statusCode, 429);
+  socket.terminate();
+  const bob = await open(replica, BOB);
+  // What is over makes room again.
+  streams[1].socket.close();
+  await waitFor(async () => (await replica.call('GET', '/metrics')).text.includes('coordinator_streams 2'));
+  const again = await open(replica, ALICE);
+  assert.equal((await events(ALICE, jobId)).status, 503, 'all that the process may have are open');
+  for (const { socket: one } of [bob, again]) one.terminate();
+  await replica.stop();
+});
+
 test('a stopping replica ends polls and streams, and keeps nobody waiting', { timeout: 30_000 }, async () => {
   const third = await openReplica(h);
   await register(third, 'm2', { region: 'stop' });

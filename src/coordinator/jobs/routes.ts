@@ -34,6 +34,7 @@ function submitRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guard
     operation({
       ...client,
       summary: 'Submits a job; with Idempotency-Key a repeat gets the first job',
+      headers: { 'Idempotency-Key': '1-200 visible ASCII characters' },
       answers: { 201: JobAnswer },
       errors: ['bad_json', 'invalid', 'too_large', 'conflict', 'quota_exceeded'],
     }),
@@ -111,8 +112,9 @@ function readRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards
     operation({
       ...client,
       summary:
-        'The state of a job and each of its changes as server-sent events, until it is over; after Last-Event-ID where it is sent',
-      answers: { 200: 'text' },
+        'The state of a job and each of its changes as server-sent events, until it is over; 204 when there is nothing after Last-Event-ID',
+      headers: { 'Last-Event-ID': 'the id of the last event that came' },
+      answers: { 200: 'events', 204: 'nothing' },
       errors: ['invalid', 'not_found'],
     }),
     permit('client'),

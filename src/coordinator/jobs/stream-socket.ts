@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { toAppError, unavailable } from '../../platform/errors.ts';
+import { toAppError } from '../../platform/errors.ts';
 import { refuseUpgrade, requestIdOf, type UpgradeHandler } from '../../platform/upgrade.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
@@ -38,7 +38,7 @@ export function jobStreamUpgrades(deps: SocketDeps, { admit }: Pick<Guards, 'adm
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     try {
       const { id } = await admit(headersOf(request), 'client');
-      if (!deps.streams.hasRoom) throw unavailable('another stream');
+      deps.streams.admit(id);
       // Gone while its signature was checked.
       if (socket.destroyed) return;
       server.handleUpgrade(request, socket, head, (opened) => serve(deps, opened, id));
@@ -69,7 +69,7 @@ function serve({ notices, streams, log }: SocketDeps, socket: WebSocket, clientI
     isAlive = false;
     if (socket.readyState === socket.OPEN) socket.ping();
   }, PING_EVERY_MS);
-  const leave = streams.join(() => socket.close(RESTARTING, 'restarting'));
+  const leave = streams.join(clientId, () => socket.close(RESTARTING, 'restarting'));
   socket.on('pong', () => {
     isAlive = true;
   });

@@ -1,7 +1,6 @@
 import type { Context } from 'hono';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { unavailable } from '../../platform/errors.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { JobChange } from '../notices.ts';
 import { isTerminal } from './states.ts';
@@ -20,13 +19,13 @@ const KEEP_ALIVE_MS = 15_000;
  * is 204, which tells browsers not to come back any more.
  */
 export function streamJob(c: Context<AppEnv>, deps: StreamDeps, row: ViewRow): Response {
-  if (!deps.streams.hasRoom) throw unavailable('another stream');
   const told = Math.min(lastEventOf(c), row.revision);
   if (isTerminal(row.state) && row.revision <= told) return c.body(null, 204);
+  deps.streams.admit(row.client_id);
   c.header('X-Accel-Buffering', 'no');
   return streamSSE(c, async (stream) => {
     const feed = new JobFeed(deps, stream, row, told);
-    const leave = deps.streams.join(() => feed.end());
+    const leave = deps.streams.join(row.client_id, () => feed.end());
     stream.onAbort(() => feed.end());
     try {
       await feed.run();

@@ -132,7 +132,7 @@ function pollRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Guards)
     operation({
       ...miner,
       summary: 'A job for the miner (200), held for max_wait_seconds at most; 204 when there is none',
-      answers: { 200: AssignedJob },
+      answers: { 200: AssignedJob, 204: 'nothing' },
       errors: [...BODY_ERRORS, 'session_unknown'],
     }),
     permit('miner'),
