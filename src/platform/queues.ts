@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type Job, Queue, type QueueOptions, Worker } from 'bullmq';
 import * as v from 'valibot';
 import type { Logger } from './logger.ts';
@@ -42,7 +43,7 @@ const QUEUES: Readonly<Record<QueueName, QueueSettings>> = {
 
 export interface TaskRunner {
   /**
-   * Writes the schedules that are missing or stuck. Called at start and from then on now and then: Redis may
+   * Writes the schedules that are missing, stuck or of another version. Called at start and from then on now and then: Redis may
    * have lost them.
    */
   ensureSchedules(): Promise<void>;
@@ -186,26 +187,26 @@ class BullTaskRunner implements TaskRunner {
     return await task.run(v.parse(task.payload, job.data), dueMsOf(job));
   }
 
-  /** An unchanged schedule is left alone: writing it again would move its next run. */
+  /**
+   * An unchanged schedule is left alone: writing it again would move its next run. What an earlier version put into the
+   * runs may be unreadable to this one.
+   */
   async #ensureSchedule(task: TaskDefinition): Promise<void> {
     const queue = this.#queues.get(task.queue) as Queue;
+    const data = task.scheduled;
+    const opts = {
+      attempts: task.attempts,
+      backoff: { ...task.backoff },
+      removeOnComplete: { count: task.keep.completed },
+      removeOnFail: { count: task.keep.failed },
+    };
     const found = await queue.getJobScheduler(task.name);
     const overdueMs = Date.now() - (found?.next ?? 0);
-    if (found?.every === task.everyMs && overdueMs < OVERDUE_MS) return;
-    await queue.upsertJobScheduler(
-      task.name,
-      { every: task.everyMs },
-      {
-        name: task.name,
-        data: task.scheduled,
-        opts: {
-          attempts: task.attempts,
-          backoff: { ...task.backoff },
-          removeOnComplete: { count: task.keep.completed },
-          removeOnFail: { count: task.keep.failed },
-        },
-      },
-    );
+    // BullMQ does not keep data that is an empty object.
+    const { data: foundData = {}, opts: foundOpts } = found?.template ?? {};
+    const isSame = found?.every === task.everyMs && isDeepStrictEqual([foundData, foundOpts], [data, opts]);
+    if (isSame && overdueMs < OVERDUE_MS) return;
+    await queue.upsertJobScheduler(task.name, { every: task.everyMs }, { name: task.name, data, opts });
   }
 }
 

@@ -40,17 +40,22 @@ test('three workers share the tasks: each run belongs to one of them', async () 
   await Promise.all(workers.map((worker) => worker.stop()));
 });
 
-test('a task of another version is refused, not misread', async () => {
+test('a task of another version is refused, not misread; its schedule is written anew', async () => {
   const config = await h.config({ ...UNHURRIED, REDIS_PREFIX: `${h.prefix}-other` });
-  const worker = await startWorker(config, silent);
   const queue = new Queue('registry', {
     connection: h.redis,
     prefix: queuePrefix(config.redis_prefix),
   });
+  const every = 1000;
+  await queue.upsertJobScheduler('reap', { every }, { name: 'reap', data: { batch: 200, budget: 800 } });
+  const worker = await startWorker(config, silent);
   const wrong = [await queue.add('reap', { batch: 1e9 }), await queue.add('from-the-future', {})];
   for (const job of wrong) {
     await waitFor(async () => (await job.getState()) === 'failed', { what: `${job.name} is refused` });
   }
+  const reaped = async () => (await queue.getJobs(['completed'])).some(({ name }) => name === 'reap');
+  await waitFor(reaped, { what: 'the reaper runs by the schedule of this version' });
+  assert.equal((await queue.getJobScheduler('reap'))?.every, every, 'the same interval in both versions');
   await queue.close();
   await worker.stop();
 });
