@@ -17,6 +17,7 @@ const page = (title: string) => `<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${title} API</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
@@ -36,10 +37,11 @@ const POLICY =
 
 const CACHE_SEC = 3600;
 
-/** Serves /docs: the OpenAPI document as a page, from the files of swagger-ui-dist. @param title plain text, without HTML marks */
+/** Serves /docs, where / leads: the OpenAPI document as a page, from the files of swagger-ui-dist. @param title plain text, without HTML marks */
 export function docsPage(app: Hono<AppEnv>, title: string): void {
   const folder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
 
+  app.get('/', (c) => c.redirect('/docs'));
   app.get('/docs', (c) => c.html(page(title), 200, { 'Content-Security-Policy': POLICY }));
   app.get('/docs/start.js', (c) => c.body(START, 200, { 'Content-Type': 'text/javascript; charset=utf-8' }));
   app.get('/docs/:file', async (c) => {

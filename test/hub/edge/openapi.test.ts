@@ -81,11 +81,13 @@ test('every way to write a registration is documented', async () => {
 });
 
 test('/docs needs nothing from elsewhere and runs nothing inline', async () => {
+  const root = await app.call('GET', '/');
+  assert.deepEqual([root.status, root.headers.get('Location')], [302, '/docs']);
   const page = await app.call('GET', '/docs');
   assert.equal(page.status, 200);
   assert.match(page.headers.get('Content-Security-Policy') ?? '', /script-src 'self'; style-src 'self'/);
   assert.doesNotMatch(page.text, /https?:\/\/|<script>|<style>| style=| on\w+=/);
-  for (const [, file] of page.text.matchAll(/(?:src|href)="([^"]+)"/g)) {
+  for (const [, file] of page.text.matchAll(/(?:src|href)="(?!data:)([^"]+)"/g)) {
     const asset = await app.call('GET', file as string);
     assert.equal(asset.status, 200, file);
     assert.match(asset.headers.get('Content-Type') ?? '', /^text\/(css|javascript)/);
