@@ -3,9 +3,10 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Server, WebSocketServer } from 'ws';
 import { toAppError, unavailable } from '../../platform/errors.ts';
+import type { Subscriber } from '../../platform/subscriber.ts';
 import { refuseUpgrade, requestIdOf, type UpgradeHandler } from '../../platform/upgrade.ts';
 import type { HubDeps } from '../deps.ts';
-import { type ControlChannel, openControlChannel } from './control.ts';
+import { openControlChannel } from './control.ts';
 import type { MinerClaim } from './credentials.ts';
 import { CLOSE, type Keeper, MinerSocket } from './socket-connection.ts';
 import type { RawFrame } from './socket-frames.ts';
@@ -45,7 +46,7 @@ export class MinerSockets {
   readonly #limitHandshake: LimitHandshake;
   readonly #protocol: SocketProtocol;
   readonly #keeper: Keeper;
-  readonly #control: ControlChannel;
+  readonly #control: Subscriber;
   readonly #sweep: NodeJS.Timeout;
   #stopped: Promise<void> | undefined;
 
