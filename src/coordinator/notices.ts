@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { sql } from 'drizzle-orm';
 import postgres from 'postgres';
+import * as v from 'valibot';
 import { type Database, isPostgresUnavailable } from '../platform/db.ts';
 import type { Logger } from '../platform/logger.ts';
 import { statement } from '../platform/statement.ts';
+import { JOB_STATES } from './jobs/states.ts';
 import type { JobView } from './jobs/view.ts';
 import type { JobNeeds } from './miners/fit.ts';
 
@@ -28,12 +30,45 @@ export interface JobWaiting {
 
 export type Notice = JobChange | JobWaiting;
 
-/** What one NOTIFY carries. */
-interface Payload {
-  /** The replica that sends it. */
-  readonly from: string;
-  readonly notices: readonly Notice[];
-}
+/** What one NOTIFY carries: the replica that sends it, and its notices. */
+const Payload = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ from: v.string(), notices: v.array(v.unknown()) }),
+);
+
+const TextOrNull = v.nullable(v.string());
+const NumberOrNull = v.nullable(v.number());
+
+/** A notice as it comes. Another version may send what this one does not know, and so may anybody who has this database. */
+const NoticeMessage: v.GenericSchema<unknown, Notice> = v.variant('kind', [
+  v.object({
+    kind: v.literal('change'),
+    client_id: v.string(),
+    revision: v.number(),
+    job: v.object({
+      job_id: v.string(),
+      state: v.picklist(JOB_STATES),
+      assigned_miner_id: TextOrNull,
+      requested_at: v.string(),
+      expires_at: v.string(),
+      error: v.nullable(v.object({ code: v.string(), message: v.string() })),
+    }),
+  }),
+  v.object({
+    kind: v.literal('waiting'),
+    job_id: v.string(),
+    needs: v.object({
+      gpu: TextOrNull,
+      cuda: NumberOrNull,
+      vram_mb: NumberOrNull,
+      models: v.nullable(v.array(v.string())),
+      region: TextOrNull,
+      max_price: TextOrNull,
+    }),
+    offered: v.array(v.string()),
+  }),
+]);
 
 interface NoticeEvents {
   change: [JobChange];
@@ -139,11 +174,19 @@ export class Notices extends EventEmitter<NoticeEvents> {
   }
 
   #receive(payload: string): void {
-    const { from, notices } = JSON.parse(payload) as Payload;
-    for (const notice of notices) {
-      if (notice.kind === 'change') this.emit('change', notice);
-      else if (from !== this.#origin) this.emit('waiting', notice);
+    const { from, notices } = this.#read(Payload, payload) ?? { from: '', notices: [] };
+    for (const message of notices) {
+      const notice = this.#read(NoticeMessage, message);
+      if (notice?.kind === 'change') this.emit('change', notice);
+      else if (notice?.kind === 'waiting' && from !== this.#origin) this.emit('waiting', notice);
     }
+  }
+
+  #read<T>(schema: v.GenericSchema<unknown, T>, message: unknown): T | undefined {
+    const read = v.safeParse(schema, message);
+    if (read.success) return read.output;
+    this.#log.warn('unreadable notice');
+    return undefined;
   }
 
   async #flush(): Promise<void> {

@@ -47,18 +47,11 @@ export function subscribe<Message>(
       },
     );
   });
+  const Text = v.pipe(v.string(), v.parseJson(), message);
   redis.on('message', (_channel: string, text: string) => {
-    const read = v.safeParse(message, jsonOf(text));
+    const read = v.safeParse(Text, text);
     if (read.success) onMessage(read.output);
     else log.warn({ channel }, 'unreadable message');
   });
   return { close: () => redis.disconnect() };
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -153,6 +153,27 @@ test('a client has its share of the streams, and leaves the others theirs', asyn
   await replica.stop();
 });
 
+test('a notice that cannot be read is dropped, those beside it are not', async () => {
+  const jobId = await submit(one, nothingFits);
+  const stream = await follow(two, jobId);
+  await waitFor(() => stream.events.length === 1);
+  const sql = postgres(await h.db(), { max: 1, onnotice: () => {} });
+  const { json } = await one.call('GET', `/v1/jobs/${jobId}`, { headers: ALICE });
+  const error = { code: 'from_elsewhere', message: '' };
+  const job = { ...json, state: 'FAILED', error, assigned_miner_id: null };
+  const notices = [
+    null,
+    { kind: 'new' },
+    { kind: 'waiting', job_id: jobId, needs: {} },
+    { kind: 'change', client_id: 'alice', revision: 99, job },
+  ];
+  for (const payload of ['not json', '{}', JSON.stringify({ from: 'another', notices })])
+    await sql.notify('coordinator_notices', payload);
+  await sql.end();
+  await stream.ended;
+  assert.deepEqual(stream.events.at(-1), { id: '99', state: 'FAILED' });
+});
+
 test('a stopping replica ends polls and streams, and keeps nobody waiting', { timeout: 30_000 }, async () => {
   const third = await openReplica(h);
   await register(third, 'm2', { region: 'stop' });
