@@ -137,6 +137,22 @@ test('registering anew gives the jobs of the former session back, and locks its 
   assert.equal(stranger.status, 401);
 });
 
+test('a held poll of a former session gets nothing any more, and the job goes to the new one', async () => {
+  const as = (session: string) => ({ ...asMiner('reborn'), 'X-Session-Token': session });
+  const polling = (session: string) =>
+    one.call('POST', '/v1/miners/poll', { headers: as(session), body: { max_wait_seconds: 2 } });
+  const before = await held(one);
+  const former = polling(await register(one, 'reborn', { region: 'reborn' }));
+  await waitFor(async () => (await held(one)) === before + 1);
+  const session = await register(two, 'reborn', { region: 'reborn' });
+  const present = polling(session);
+  await waitFor(async () => (await held(one)) === before + 2);
+  const jobId = await submit(one, inRegion('reborn'));
+  assert.equal((await present).json.job_id, jobId);
+  const refused = await former;
+  assert.deepEqual([refused.status, refused.json.error.code], [401, 'session_unknown']);
+});
+
 test('a miner that hangs up while it polls gets no job', async () => {
   await register(one, 'hasty', { region: 'hasty' });
   const before = await held(one);

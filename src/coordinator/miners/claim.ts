@@ -22,6 +22,8 @@ export interface ClaimedJob {
   readonly constraintsText: string;
   /** How often it has been given to a miner, from 1. */
   readonly attempts: number;
+  /** Of the session whose poll it was given to. */
+  readonly sessionDigest: string;
   readonly waitedMs: number;
   /** The place that was held for the job on this miner; null when none was. */
   readonly reservationId: string | null;
@@ -77,13 +79,13 @@ const freeSlot: SQL = sql`select s.slot from generate_series(1, m.concurrency) s
 
 interface LookValues extends OfferValues {
   readonly minerId: string;
-  readonly sessionDigest: string | null;
+  readonly sessionDigest: string;
 }
 
 const lookStatement = statement<LookValues>(sql`
     with seen as (
       update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
-      where miner_id = ${minerId} and (${sessionDigest} is null or session_digest = ${sessionDigest})
+      where miner_id = ${minerId} and session_digest = ${sessionDigest}
       returning miner_id, status, concurrency
     ), place as materialized (
       select m.miner_id, s.slot from seen m, lateral (${freeSlot}) s where m.status = 'ONLINE'
@@ -113,29 +115,33 @@ export interface Look {
  * Notes that a miner polls, and gives it a job, in one statement: the oldest of those offered to it, else the oldest open one that it fits.
  * Rows that others are reaching for are skipped, so no job is given twice and nobody waits. The job holds a place of the
  * miner (`slot`), unique while it runs, so the miner never has more than its concurrency.
- * @param sessionDigest of the session the miner says it has; null when it says nothing
- * @param offer what the miner registered
- * @returns undefined when the miner is unknown, or has registered under another session since. It gets no job when there is none for it,
+ * @param sessionDigest of the session that polls
+ * @param offer what the miner registered with it
+ * @returns undefined when the miner has registered under another session since. It gets no job when there is none for it,
  * it is full, or it is not online
  */
 export async function look(
   db: Pick<Database, 'query'>,
-  miner: { readonly minerId: string; readonly sessionDigest: string | null; readonly offer: MinerOffer },
+  miner: { readonly minerId: string; readonly sessionDigest: string; readonly offer: MinerOffer },
 ): Promise<Look | undefined> {
   const { minerId, sessionDigest, offer } = miner;
   const values: LookValues = { minerId, sessionDigest, ...offerValues(offer) };
   type Row = MaybeClaimedRow & { readonly status: MinerStatus };
   const [row] = await repeatedly(() => db.query<Row, LookValues>(lookStatement, values));
-  return row === undefined ? undefined : { status: row.status, claimed: claimedJob(row) };
+  return row === undefined ? undefined : { status: row.status, claimed: claimedJob(row, sessionDigest) };
 }
 
 /** A job for a miner whose poll is held, and which it fits. */
 export interface Pair {
   readonly jobId: string;
   readonly minerId: string;
+  /** Of the session that polls. */
+  readonly sessionDigest: string;
 }
 
 export interface Assignment extends Pair {
+  /** Whether the session is still the miner's; nothing is given to another. */
+  readonly isCurrent: boolean;
   /** Whether the miner was online and had a free place; if not, the job may still be there for another one. */
   readonly hadPlace: boolean;
   readonly claimed: ClaimedJob | undefined;
@@ -145,16 +151,20 @@ interface AssignValues extends Record<string, unknown> {
   /** JSON lists: the first job is for the first miner. */
   readonly jobIds: string;
   readonly minerIds: string;
+  readonly sessionDigests: string;
 }
 
 /** Miners that another statement has locked were seen by that one. */
 const assignStatement = statement<AssignValues>(sql`
     with asked as materialized (
-      select p.job_id, p.miner_id, s.slot
+      select p.job_id, p.miner_id, p.session_digest, m.is_current, s.slot
       from unnest(array(select jsonb_array_elements_text(${sql.placeholder('jobIds')}::jsonb)),
-        array(select jsonb_array_elements_text(${sql.placeholder('minerIds')}::jsonb))) as p (job_id, miner_id)
+        array(select jsonb_array_elements_text(${sql.placeholder('minerIds')}::jsonb)),
+        array(select jsonb_array_elements_text(${sql.placeholder('sessionDigests')}::jsonb))) as p (job_id, miner_id, session_digest)
       left join lateral (
-        select m.miner_id, m.concurrency from ${miners} m where m.miner_id = p.miner_id and m.status = 'ONLINE' limit 1
+        select m.miner_id, m.session_digest = p.session_digest as is_current,
+          case when m.status = 'ONLINE' and m.session_digest = p.session_digest then m.concurrency else 0 end as concurrency
+        from ${miners} m where m.miner_id = p.miner_id limit 1
       ) m on true
       left join lateral (${freeSlot}) s on true
     ), taken as materialized (
@@ -169,11 +179,12 @@ const assignStatement = statement<AssignValues>(sql`
         select m.miner_id from claimed c, lateral (
           select m.miner_id from ${miners} m where m.miner_id = c.miner_id limit 1 for update skip locked) m)
     )
-    select a.miner_id as asked_miner_id, a.job_id as asked_job_id, a.slot is not null as had_place, c.*
+    select a.miner_id as asked_miner_id, a.job_id as asked_job_id, a.session_digest, coalesce(a.is_current, false) as is_current,
+      a.slot is not null as had_place, c.*
     from asked a left join claimed_view c on c.job_id = a.job_id`);
 
 /**
- * Gives each job to its miner, all in one statement, as far as it is still to be had and the miner has a place.
+ * Gives each job to its miner, all in one statement, as far as it is still to be had and the miner has a place and the same session.
  * @param pairs no job and no miner twice
  * @throws what Postgres throws; a unique violation when another statement filled a place of one of the miners at that moment
  */
@@ -181,19 +192,24 @@ export async function assign(db: Pick<Database, 'query'>, pairs: readonly Pair[]
   type Row = MaybeClaimedRow & {
     readonly asked_miner_id: string;
     readonly asked_job_id: string;
+    readonly session_digest: string;
+    readonly is_current: boolean;
     readonly had_place: boolean;
   };
   const values = {
     jobIds: JSON.stringify(pairs.map(({ jobId }) => jobId)),
     minerIds: JSON.stringify(pairs.map(({ minerId }) => minerId)),
+    sessionDigests: JSON.stringify(pairs.map(({ sessionDigest }) => sessionDigest)),
   };
   const query = () => db.query<Row, AssignValues>(assignStatement, values);
   const rows = await (pairs.length === 1 ? repeatedly(query) : query());
   return rows.map((row) => ({
     jobId: row.asked_job_id,
     minerId: row.asked_miner_id,
+    sessionDigest: row.session_digest,
+    isCurrent: row.is_current,
     hadPlace: row.had_place,
-    claimed: claimedJob(row),
+    claimed: claimedJob(row, row.session_digest),
   }));
 }
 
@@ -221,7 +237,7 @@ async function repeatedly<T>(query: () => Promise<T>): Promise<T> {
   }
 }
 
-function claimedJob(row: MaybeClaimedRow): ClaimedJob | undefined {
+function claimedJob(row: MaybeClaimedRow, sessionDigest: string): ClaimedJob | undefined {
   if (row.job_id === null) return undefined;
   const { payload, constraints, attempts, waited_ms, reservation_id, freed } = row as ClaimedRow;
   return {
@@ -229,6 +245,7 @@ function claimedJob(row: MaybeClaimedRow): ClaimedJob | undefined {
     payloadText: payload,
     constraintsText: constraints,
     attempts,
+    sessionDigest,
     waitedMs: waited_ms,
     reservationId: reservation_id,
     otherReservationIds: freed ?? [],

@@ -6,11 +6,14 @@ import { report } from '../jobs/effects.ts';
 import { jobs } from '../jobs/tables.ts';
 import { change, isIn, mayChange } from '../jobs/transition.ts';
 import { type ViewRow, viewColumnsOf } from '../jobs/view.ts';
+import { coordinatorMiners as miners } from './tables.ts';
 
 /** A job as it was assigned: given out anew, it is another assignment. */
 export interface Assignment {
   readonly jobId: string;
   readonly attempts: number;
+  /** Of the session whose poll got it. */
+  readonly sessionDigest: string;
   /** The place that the pool hub holds for it on its miner. */
   readonly reservationId: string | null;
 }
@@ -88,13 +91,14 @@ export class Deliveries {
 interface DeliverValues extends Record<string, unknown> {
   /** JSON objects by job. */
   readonly attempts: string;
+  readonly sessions: string;
   readonly reservations: string;
   readonly reports: boolean;
 }
 
 /**
  * By a list of ids: a join would read all jobs while Postgres takes the table for empty. A job that its miner has finished meanwhile was reported as accepted
- * with that; one that ended otherwise was sent to it all the same.
+ * with that; one that ended otherwise was sent to it all the same. A job that a poll got while its miner registered anew went to a process that is gone.
  */
 const deliver = statement<DeliverValues>(sql`
     with delivered as (
@@ -102,6 +106,7 @@ const deliver = statement<DeliverValues>(sql`
       where job_id = any(array(select jsonb_object_keys(${sql.placeholder('attempts')}::jsonb)))
         and attempts = (${sql.placeholder('attempts')}::jsonb ->> job_id)::int and ${isIn('jobs', 'RUNNING', 'CANCELED', 'EXPIRED')}
         and delivered_at is null
+        and (select m.session_digest from ${miners} m where m.miner_id = jobs.assigned_miner_id) = ${sql.placeholder('sessions')}::jsonb ->> job_id
       returning job_id, assigned_miner_id as miner_id
     ) ${report(sql.placeholder('reports'), {
       from: 'delivered',
@@ -114,9 +119,14 @@ async function markDelivered(
   assignments: readonly Assignment[],
   reports: boolean,
 ): Promise<void> {
-  const attempts = Object.fromEntries(assignments.map(({ jobId, attempts }) => [jobId, attempts]));
-  const held = Object.fromEntries(assignments.map(({ jobId, reservationId }) => [jobId, reservationId]));
-  const values = { attempts: JSON.stringify(attempts), reservations: JSON.stringify(held), reports };
+  const byJob = (memberOf: (assignment: Assignment) => unknown) =>
+    JSON.stringify(Object.fromEntries(assignments.map((one) => [one.jobId, memberOf(one)])));
+  const values = {
+    attempts: byJob(({ attempts }) => attempts),
+    sessions: byJob(({ sessionDigest }) => sessionDigest),
+    reservations: byJob(({ reservationId }) => reservationId),
+    reports,
+  };
   await db.query(deliver, values);
 }
 

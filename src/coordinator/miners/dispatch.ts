@@ -4,7 +4,6 @@ import type { CoordinatorConfig } from '../environment.ts';
 import type { CoordinatorMetrics } from '../metrics.ts';
 import type { JobWaiting, Notices } from '../notices.ts';
 import { type Assignment, assign, type Look, look } from './claim.ts';
-import type { MinerOffer } from './fit.ts';
 import { Gate } from './gate.ts';
 import { type HeldPoll, HeldPolls, type Pending, type Polling } from './held-polls.ts';
 import { KnownOffers } from './known-offers.ts';
@@ -75,14 +74,18 @@ export class Dispatcher {
     return !this.#stopped && this.#polls.size + this.#entering < this.#deps.config.max_polls;
   }
 
-  /** What a miner that polls has to offer. @returns undefined when it must register first */
-  async enter(minerId: string, sessionDigest: string | null): Promise<MinerOffer | undefined> {
+  /**
+   * A miner that polls, with what it has to offer.
+   * @param sessionDigest of the session it says it has; null when it says nothing
+   * @returns undefined when it must register first
+   */
+  async enter(minerId: string, sessionDigest: string | null): Promise<Polling | undefined> {
     const known = this.#offers.find(minerId, sessionDigest);
     if (known !== undefined) return known;
     this.#entering += 1;
     try {
       const miner = await this.#gate.run(() => seen(this.#deps.db, minerId, sessionDigest));
-      return miner === undefined ? undefined : this.#offers.learn(minerId, sessionDigest, miner);
+      return miner === undefined ? undefined : this.#offers.learn(minerId, miner);
     } finally {
       this.#entering -= 1;
     }
@@ -91,7 +94,7 @@ export class Dispatcher {
   /**
    * Looks for a job for the miner, and waits until it gets one, `waitMs` are over, the signal aborts or the process stops. It may be given
    * one that is announced from the call on: what comes between is not missed.
-   * @returns undefined when the miner must register first
+   * @returns undefined when the miner has registered under another session
    * @throws what Postgres throws while it looks, unless it is only away
    */
   wait(polling: Polling, waitMs: number, signal: AbortSignal): Promise<Look | undefined> {
@@ -184,9 +187,10 @@ export class Dispatcher {
 
   async #assign(placements: readonly Placement[]): Promise<void> {
     const { db, log } = this.#deps;
-    const pairs = placements.map(({ pending: { job }, poll: { minerId } }) => ({
+    const pairs = placements.map(({ pending: { job }, poll: { minerId, sessionDigest } }) => ({
       jobId: job.job_id,
       minerId,
+      sessionDigest,
     }));
     try {
       const assignments = await assign(db, pairs);
@@ -207,9 +211,12 @@ export class Dispatcher {
   /** @param assignment undefined when it failed */
   #placed({ pending, poll }: Placement, assignment: Assignment | undefined): void {
     this.#placing.delete(pending.job.job_id);
+    const isFormer = assignment?.isCurrent === false;
     if (assignment?.claimed !== undefined) poll.settle({ ...NOTHING, claimed: assignment.claimed });
+    else if (isFormer) poll.settle(undefined);
     else this.#release(poll);
-    const full = [...pending.full, poll.minerId];
+    // The present session of the miner may have a place.
+    const full = isFormer ? pending.full : [...pending.full, poll.minerId];
     if (assignment?.hadPlace === false && full.length < MAX_FULL) this.#place({ ...pending, full });
     this.#revisit(poll.minerId);
   }

@@ -5,8 +5,8 @@ import { fits, type MinerOffer } from './fit.ts';
 /** A miner that polls. */
 export interface Polling {
   readonly minerId: string;
-  /** Of the session it says it has; null when it says nothing. */
-  readonly sessionDigest: string | null;
+  /** Of the session that polls: one that names none is bound to the session it was begun in. */
+  readonly sessionDigest: string;
   readonly offer: MinerOffer;
 }
 

@@ -1,4 +1,5 @@
 import { type MinerOffer, offerOf } from './fit.ts';
+import type { Polling } from './held-polls.ts';
 import type { PollingMiner } from './store.ts';
 
 interface Known {
@@ -19,18 +20,17 @@ export class KnownOffers {
     this.#max = max;
   }
 
-  find(minerId: string, sessionDigest: string | null): MinerOffer | undefined {
+  find(minerId: string, sessionDigest: string | null): Polling | undefined {
     const known = this.#byMiner.get(minerId);
     if (known === undefined || known.sessionDigest !== sessionDigest) return undefined;
     this.#keep(minerId, known);
-    return known.offer;
+    return { minerId, ...known };
   }
 
-  /** @param miner as read under this session; one that names no session is not kept */
-  learn(minerId: string, sessionDigest: string | null, miner: PollingMiner): MinerOffer {
-    const offer = offerOf(miner.capabilities, miner.region);
-    if (sessionDigest !== null) this.#keep(minerId, { sessionDigest, offer });
-    return offer;
+  learn(minerId: string, { session_digest: sessionDigest, capabilities, region }: PollingMiner): Polling {
+    const known = { sessionDigest, offer: offerOf(capabilities, region) };
+    this.#keep(minerId, known);
+    return { minerId, ...known };
   }
 
   forget(minerId: string): void {

@@ -11,6 +11,7 @@ export function mustRegister(): AppError {
 
 /**
  * A long poll: a job at once, or as soon as there is one within `waitMs`.
+ * @param sessionDigest of the session the miner says it has; null when it says nothing
  * @param signal aborts when the miner hangs up; a job that it would have got is put back
  * @returns undefined when there was none in time
  * @throws AppError `session_unknown`, `unavailable`
@@ -24,11 +25,15 @@ export async function poll(
 ): Promise<ClaimedJob | undefined> {
   const { dispatcher, metrics } = deps;
   if (!dispatcher.hasRoom) throw unavailable('another poll');
-  const offer = await dispatcher.enter(minerId, sessionDigest);
-  if (offer === undefined) throw mustRegister();
+  const polling = await dispatcher.enter(minerId, sessionDigest);
+  if (polling === undefined) throw mustRegister();
   if (signal.aborted) return undefined;
-  const found = await dispatcher.wait({ minerId, sessionDigest, offer }, waitMs, signal);
-  if (found === undefined) throw mustRegister();
+  const found = await dispatcher.wait(polling, waitMs, signal);
+  if (found === undefined) {
+    // One that names no session and has registered meanwhile: its next poll is of the new session.
+    if (sessionDigest === null) return undefined;
+    throw mustRegister();
+  }
   const { claimed } = found;
   if (claimed === undefined) return undefined;
   if (signal.aborted) {
@@ -47,8 +52,8 @@ export function watchDelivery(
   claimed: ClaimedJob,
   outgoing: Writable | undefined,
 ): void {
-  const { attempts, reservationId } = claimed;
-  const assignment = { jobId: claimed.row.job_id, attempts, reservationId };
+  const { attempts, sessionDigest, reservationId } = claimed;
+  const assignment = { jobId: claimed.row.job_id, attempts, sessionDigest, reservationId };
   if (outgoing === undefined) {
     deps.deliveries.note(assignment);
     return;

@@ -57,11 +57,6 @@ function registerRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
       const { capabilities, concurrency, region } = c.req.valid('json');
       const minerId = callerId(c);
       const token = randomBytes(TOKEN_BYTES).toString('base64url');
-      await takeBackJobs(deps, minerId, {
-        errorCode: 'miner_restarted',
-        errorMessage: 'the miner registered anew while it ran the job',
-        failCode: 'preempted',
-      });
       await deps.db.run((orm) =>
         upsertMiner(orm, {
           minerId,
@@ -71,6 +66,12 @@ function registerRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
           sessionDigest: digestOf(token),
         }),
       );
+      // After the session has changed: a poll of the former one gets nothing any more.
+      await takeBackJobs(deps, minerId, {
+        errorCode: 'miner_restarted',
+        errorMessage: 'the miner registered anew while it ran the job',
+        failCode: 'preempted',
+      });
       return c.json({ status: 'ok', session_token: token });
     },
   );

@@ -57,13 +57,14 @@ export interface PollingMiner extends Record<string, unknown> {
   readonly status: 'ONLINE' | 'DRAINING';
   readonly capabilities: Capabilities;
   readonly region: string | null;
+  readonly session_digest: string;
 }
 
 const seenStatement = statement<{ minerId: string; sessionDigest: string | null }>(sql`
     update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
     where miner_id = ${sql.placeholder('minerId')}
       and (${sql.placeholder('sessionDigest')}::text is null or session_digest = ${sql.placeholder('sessionDigest')})
-    returning status, capabilities, region`);
+    returning status, capabilities, region, session_digest`);
 
 /** The same for a poll, which needs to know what the miner can do. */
 export async function seen(
