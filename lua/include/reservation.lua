@@ -1,5 +1,6 @@
 -- Places held for a job. A reservation is `held`, then `confirmed` or `released` or `expired`; its hash stays a while
--- after its end so that a late call learns what happened.
+-- after its end so that a late call learns what happened. A confirmed one is still the job's: it is known for as long as a
+-- plan that names it (src/hub/matching/reservations.ts), which a request before the end may have written.
 local TOMBSTONE_MS = 60000
 
 local function reservation_key(id)
@@ -20,10 +21,10 @@ end
 -- state before, or nil when it is unknown.
 local function end_reservation(id, now, outcome)
   local key = reservation_key(id)
-  local held = redis.call('HMGET', key, 'state', 'miner_id', 'registration')
+  local held = redis.call('HMGET', key, 'state', 'miner_id', 'registration', 'ttl_ms')
   if held[1] ~= 'held' then return held[1] or nil end
   redis.call('HSET', key, 'state', outcome)
-  redis.call('PEXPIRE', key, TOMBSTONE_MS)
+  redis.call('PEXPIRE', key, TOMBSTONE_MS + (outcome == 'confirmed' and number_or(held[4], 0) or 0))
   redis.call('ZREM', P .. 'reservations', id)
   local miner = load_miner(held[2])
   -- A miner that left and came back starts with all its places free: the old claim is not its own.
@@ -46,7 +47,7 @@ local function expire_reservations(now, limit)
 end
 
 -- Takes a place on a miner, if it is matchable (online or degraded) at this moment. Returns true when taken.
-local function hold_place(id, miner_id, job_id, until_ms, now)
+local function hold_place(id, miner_id, job_id, ttl_ms, now)
   local miner = load_miner(miner_id)
   if not miner then return false end
   local match = string.match(miner.bins, '^(%d)')
@@ -55,8 +56,9 @@ local function hold_place(id, miner_id, job_id, until_ms, now)
   settle(miner, now)
   local key = reservation_key(id)
   -- No expiry of its own: were the hash gone before its end is stepped (a long outage), the place would never be freed.
-  redis.call('HSET', key, 'state', 'held', 'miner_id', miner_id, 'job_id', job_id, 'until_ms', text_of(until_ms),
-    'registration', registration_of(miner_id))
+  local until_ms = now + ttl_ms
+  redis.call('HSET', key, 'state', 'held', 'miner_id', miner_id, 'job_id', job_id, 'ttl_ms', ttl_ms,
+    'until_ms', text_of(until_ms), 'registration', registration_of(miner_id))
   redis.call('ZADD', P .. 'reservations', until_ms, id)
   redis.call('HSET', miner_key(miner_id), hold_field(id), '1')
   return true

@@ -39,7 +39,7 @@ end
 for i = FIRST_PAIR, #ARGV, 2 do
   if #claimed >= count then break end
   local id, miner_id = ARGV[i], ARGV[i + 1]
-  if not held[id] and hold_place(id, miner_id, job_id, until_ms, now) then
+  if not held[id] and hold_place(id, miner_id, job_id, ttl_ms, now) then
     claimed[#claimed + 1] = { id, text_of(until_ms) }
   end
 end

@@ -82,6 +82,22 @@ test('the same request again holds the same places', async () => {
   );
 });
 
+test('a request that excludes a miner is not given the place that its job holds there', async () => {
+  await enterEqual(world, 3, 2);
+  const [first] = await reservedBy(world, 'job');
+  assert.ok(first);
+  const request = v.parse(MatchRequest, {
+    job_id: 'job',
+    requirements: { exclude_miners: [first[0]] },
+    reserve: { count: 1, ttl_ms: 60_000 },
+  });
+  const { candidates } = (await match(world.matching(), request)).answer;
+  const [other] = candidates.filter(({ reservation_id }) => reservation_id !== undefined);
+  assert.ok(other && candidates.every(({ miner_id }) => miner_id !== first[0]));
+  const both = new Map([first, [other.miner_id, other.reservation_id ?? '']]);
+  assert.deepEqual(new Map(await reservedBy(world, 'job', 2)), both, 'the job holds both');
+});
+
 test('the same request from many replicas at once holds its places once', async () => {
   await enterEqual(world, 5, 2);
   const all = await Promise.all(Array.from({ length: 6 }, () => reservedBy(world, 'job', 2)));
@@ -116,6 +132,25 @@ test('confirming turns the place into one more in the queue, until the next hear
   assert.deepEqual([hash?.queue_len, hash?.reserved], ['1', '0']);
   await world.miners.heartbeat('m0', { kind: 'session', digest: hash?.session ?? '' }, { queue_len: 0 });
   assert.equal((await world.miners.get('m0'))?.queue_len, '0');
+});
+
+test('a confirmed place is known for as long as the plan that names it', async () => {
+  await enterEqual(world, 4, 2);
+  const stored = (what: string) => world.registry.store.key(0, what);
+  const { reservations } = world.matching();
+  const [kept, released] = await reservedBy(world, 'job', 2, 600_000);
+  await reservations.end(kept?.[1] ?? '', 'confirmed');
+  const [plan, place] = await Promise.all([
+    world.redis.pttl(stored('job:job')),
+    world.redis.pttl(stored(`reservation:${kept?.[1]}`)),
+  ]);
+  assert.ok(place >= plan && plan > 600_000, `${place} ms, the plan ${plan} ms`);
+
+  await reservations.end(released?.[1] ?? '', 'released');
+  const second = new Map(await reservedBy(world, 'job', 2, 600_000));
+  assert.ok(kept && second.get(kept[0]) === kept[1]);
+  await world.redis.unlink(stored(`reservation:${kept[1]}`)); // as its expiry does, before that of the newer plan
+  assert.deepEqual(new Map(await reservedBy(world, 'job', 2, 600_000)), second);
 });
 
 test('releasing gives the place back at once, and only once', async () => {

@@ -244,7 +244,7 @@ async function hold(minerId: string): Promise<string> {
     etaMs: null,
   };
   const reservations = new ReservationStore(hub.scripts, hub.redis, hub.homes);
-  const [held] = await reservations.reserve(uniqueId('job'), 1, 60_000, async (exclude) =>
+  const [held] = await reservations.reserve(uniqueId('job'), { count: 1, ttlMs: 60_000 }, async (exclude) =>
     exclude.includes(minerId) ? [] : [found],
   );
   assert.ok(held);

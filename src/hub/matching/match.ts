@@ -92,8 +92,7 @@ async function findAndReserve(
   let set: FoundSet | undefined;
   const reserved = await deps.reservations.reserve(
     input.job_id,
-    reserve.count,
-    reserve.ttl_ms,
+    { count: reserve.count, ttlMs: reserve.ttl_ms, excluded: input.requirements.exclude_miners },
     async (tried) => {
       set = await deps.matching.find(without(input, tried), strategy, input.top_k + CLAIM_SPARE);
       return set.candidates;

@@ -24,6 +24,8 @@ const HOLDING: ReadonlySet<string> = new Set(['held', 'confirmed', 'moving']);
 interface PlannedPlace {
   reservationId: string;
   found: Found;
+  /** It was confirmed when this plan was written, which is for good: the reservation may be forgotten before the plan. */
+  confirmed?: true;
 }
 
 /** A candidate with the place held for the job. */
@@ -37,6 +39,14 @@ export type EndResult =
   /** It had ended before, in another way: confirmed, released or expired. */
   | { status: 'ended'; how: string }
   | { status: 'unknown' };
+
+/** What a request asks to be held for its job. */
+interface Wanted {
+  count: number;
+  ttlMs: number;
+  /** Miners whose places do not count, though the job may hold some. */
+  excluded?: readonly string[] | undefined;
+}
 
 /** Which new candidates to try next: `exclude` are the miners tried already. */
 type FindMore = (exclude: readonly string[]) => Promise<Found[]>;
@@ -62,12 +72,19 @@ export class ReservationStore {
    * Fewer are held when the pool has no more. Throws AppError `unavailable` when another request for the same job does
    * not end, and what Redis throws.
    */
-  async reserve(jobId: string, count: number, ttlMs: number, findMore: FindMore): Promise<Reserved[]> {
+  async reserve(
+    jobId: string,
+    { count, ttlMs, excluded = [] }: Wanted,
+    findMore: FindMore,
+  ): Promise<Reserved[]> {
     const token = randomBytes(9).toString('base64url');
     const plan = await this.#open(jobId, token);
     try {
-      const held = await this.#live(plan);
-      const tried = new Set(held.map((place) => place.found.minerId));
+      const live = await this.#live(plan);
+      const isExcluded = ({ found }: PlannedPlace) => excluded.includes(found.minerId);
+      const besides = live.filter(isExcluded);
+      const held = live.filter((place) => !isExcluded(place));
+      const tried = new Set(live.map((place) => place.found.minerId));
       const attempts = 3;
       for (let attempt = 0; attempt < attempts && held.length < count; attempt++) {
         const found = (await findMore([...tried])).slice(0, count - held.length + CLAIM_SPARE);
@@ -77,7 +94,7 @@ export class ReservationStore {
           found: candidate,
         }));
         for (const candidate of found) tried.add(candidate.minerId);
-        await this.#write(jobId, token, [...held, ...fresh].slice(0, PLAN_MAX), ttlMs);
+        await this.#write(jobId, token, [...besides, ...held, ...fresh].slice(0, PLAN_MAX), ttlMs);
         held.push(...(await this.#claim(jobId, fresh, count - held.length, ttlMs)));
       }
       return held.slice(0, count);
@@ -127,9 +144,15 @@ export class ReservationStore {
   }
 
   /** Those of a plan that hold a place now; a confirmed one is the job's too. */
-  async #live(plan: readonly PlannedPlace[]): Promise<Reserved[]> {
-    const states = await Promise.all(plan.map(({ reservationId: id }) => this.#read(id, 'state')));
-    return plan.filter((_, i) => HOLDING.has(states[i] ?? ''));
+  async #live(plan: readonly PlannedPlace[]): Promise<PlannedPlace[]> {
+    const states = await Promise.all(
+      plan.map(({ reservationId: id, confirmed }) => (confirmed ? 'confirmed' : this.#read(id, 'state'))),
+    );
+    return plan.flatMap((place, i): PlannedPlace[] => {
+      const state = states[i] ?? '';
+      if (!HOLDING.has(state)) return [];
+      return [state === 'confirmed' ? { ...place, confirmed: true } : place];
+    });
   }
 
   #read(id: string, field: 'state' | 'miner_id'): Promise<string | undefined> {
