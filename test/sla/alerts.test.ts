@@ -7,17 +7,14 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { eq, sql } from 'drizzle-orm';
-import { WebSocket } from 'ws';
-import { startHub } from '../../src/bin/hub.ts';
+import { sql } from 'drizzle-orm';
 import { outputOf } from '../../src/embedded/programs.ts';
 import { deliverDue, signatureOf } from '../../src/hub/sla/deliveries.ts';
-import { type Alert, publishAlerts } from '../../src/hub/sla/publish.ts';
+import type { Alert } from '../../src/hub/sla/publish.ts';
 import { slaAlerts, slaDeliveries, slaWebhooks } from '../../src/hub/sla/tables.ts';
 import { replaceWebhooks } from '../../src/hub/sla/webhooks.ts';
-import { createLogger } from '../../src/platform/logger.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
-import { harness, TEST_SECRETS } from '../support/harness.ts';
+import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { openWorld, type World } from './world.ts';
 
@@ -198,96 +195,4 @@ test('a receiver that is gone does not hold up the rest, and is given up in the 
   assert.deepEqual(await deliverDue(world.deps, 10, BUDGET_MS), { sent: 0, failed: 0 });
   await replaceWebhooks(db, []);
   assert.equal((await db.run((orm) => orm.select().from(slaDeliveries))).length, 0);
-});
-
-test('watchers of /v1/events hear of alerts on any replica, and of what they missed', async () => {
-  const world = await openWorld(h);
-  const config = { ...world.deps.config, poolhub_port: 0, shutdown_drain_ms: 0 };
-  const hub = await startHub(config, createLogger('silent', 'test'));
-  h.cleanup(() => hub.stop());
-  const url = `${hub.url.replace('http', 'ws')}/v1/events`;
-  const stranger = new WebSocket(url);
-  const [, response] = await once(stranger, 'unexpected-response');
-  assert.equal(response.statusCode, 401);
-  stranger.on('error', () => {});
-  stranger.terminate();
-
-  const heard: Alert[] = [];
-  const watch = async (query: string) => {
-    const socket = new WebSocket(url + query, { headers: { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY } });
-    socket.on('message', (data) => heard.push(JSON.parse(String(data)) as Alert));
-    await once(socket, 'open');
-    return socket;
-  };
-  const live = await watch('');
-  await violate(world);
-  const [newest] = await world.deps.db.run((orm) =>
-    orm.select().from(slaAlerts).orderBy(sql`id desc`).limit(1),
-  );
-  const id = newest?.id ?? 0;
-  const hears = () => heard.some((alert) => alert.id === id);
-  await waitFor(
-    async () => {
-      // Until the hub has subscribed nobody hears: say it again.
-      await world.deps.db.run((orm) =>
-        orm.update(slaAlerts).set({ published: false }).where(eq(slaAlerts.id, id)),
-      );
-      await publishAlerts(world.deps, 100, BUDGET_MS);
-      return hears();
-    },
-    { what: 'the alert is heard' },
-  );
-  live.close();
-  heard.length = 0;
-  const late = await watch(`?after=${id - 1}`);
-  await waitFor(hears, { what: 'the missed alert is heard' });
-  const closed = once(late, 'close');
-  await hub.stop();
-  assert.equal((await closed)[0], 1012);
-});
-
-test('a watcher gets a long past in order, what came meanwhile, and what Redis did not pass on', async () => {
-  const world = await openWorld(h);
-  const { db, redis } = world.deps;
-  const config = { ...world.deps.config, poolhub_port: 0, shutdown_drain_ms: 0 };
-  const hub = await startHub(config, createLogger('silent', 'test'));
-  h.cleanup(() => hub.stop());
-  const add = async (count: number, published: boolean) => {
-    const rows = await db.run((orm) =>
-      orm.execute<{ id: string }>(sql`
-        insert into ${slaAlerts} (type, data, created_at, published)
-        select 'violation.opened', '{}', now(), ${published} from generate_series(1, ${count}::int) returning id`),
-    );
-    return rows.map(({ id }) => Number(id));
-  };
-  const eventClients = async () =>
-    String(await redis.client('LIST'))
-      .split('\n')
-      .filter((line) => line.includes(' name=pool-hub-events '))
-      .map((line) => /^id=(\d+)/.exec(line)?.[1] as string);
-  const others = new Set(await eventClients());
-
-  const expected = await add(1_200, true);
-  const heard: number[] = [];
-  const query = `?after=${(expected[0] as number) - 1}`;
-  const socket = new WebSocket(`${hub.url.replace('http', 'ws')}/v1/events${query}`, {
-    headers: { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY },
-  });
-  h.cleanup(() => socket.terminate());
-  socket.on('message', (data) => heard.push((JSON.parse(String(data)) as Alert).id));
-  await once(socket, 'open');
-  expected.push(...(await add(3, false)));
-  const hearsAll = () => expected.every((id) => heard.includes(id));
-  await waitFor(hearsAll, { what: 'the past is heard' });
-  // What was read is announced only now.
-  expected.push(...(await add(2, false)));
-  await publishAlerts(world.deps, 100, BUDGET_MS);
-  await waitFor(hearsAll, { what: 'the present is heard' });
-
-  // Told to nobody: as if Redis had been away when it was published.
-  expected.push(...(await add(1, true)));
-  const [ours] = (await eventClients()).filter((id) => !others.has(id));
-  await redis.client('KILL', 'ID', ours as string);
-  await waitFor(hearsAll, { what: 'the alert that was not passed on is heard' });
-  assert.deepEqual(heard, expected);
 });

@@ -19,6 +19,9 @@ export interface ViolationChanges {
   readonly resolved: number;
 }
 
+/** Key of the advisory lock of those who write alerts. */
+const ALERTS_LOCK = 7_205_001;
+
 /** The verdict on one value; miner_id is empty for the pool. */
 export function verdictOf(minerId: string, type: ViolationType, value: number, threshold: number): Verdict {
   return {
@@ -120,9 +123,15 @@ export async function resolveUnmeasured(
   return rows.length;
 }
 
-/** CTEs that turn the rows of a CTE `changed` (a violation and its `change`) into alerts and their deliveries. */
+/**
+ * CTEs that turn the rows of a CTE `changed` (a violation and its `change`) into alerts and their deliveries. Whoever writes alerts
+ * has the lock until they are committed, so they are committed in the order of their ids: who has read up to one has missed none.
+ * It is taken when the violations are written, so nobody who has it waits for another's.
+ */
 function alertsFrom() {
-  return sql`alerts as (
+  return sql`turn as materialized (
+      select pg_advisory_xact_lock(${ALERTS_LOCK}) from (select count(*) as n from changed) c where n > 0
+    ), alerts as (
       insert into ${slaAlerts} (type, data, created_at)
       select (case when violation_type like 'capacity%' then 'capacity.' else 'violation.' end) || change,
         jsonb_build_object('violation_id', id::text, 'miner_id', nullif(miner_id, ''), 'violation_type', violation_type,
@@ -130,7 +139,7 @@ function alertsFrom() {
           'threshold', threshold, 'created_at', ${isoText(sql`created_at`)},
           'resolved_at', ${isoText(sql`resolved_at`)}),
         coalesce(resolved_at, now())
-      from changed order by id
+      from (select changed.* from changed cross join turn order by changed.id) changed
       returning id
     ), deliveries as (
       insert into ${slaDeliveries} (alert_id, webhook_id, next_at)
