@@ -50,7 +50,7 @@ export const ownSettings = v.object({
     whole(1, 86_400),
   ),
   RATE_LIMIT_CLIENT_PER_SEC: setting(
-    'Calls a second of one client, with a burst of as much again',
+    'Calls a second of one client, with a burst of as much again; and refused keys and signatures of one network',
     '100',
     whole(1, 1_000_000),
   ),
@@ -81,6 +81,11 @@ export const ownSettings = v.object({
     'Event streams and stream sockets of one client on one coordinator',
     '500',
     whole(1, 1_000_000),
+  ),
+  STREAM_KEEP_ALIVE_SEC: setting(
+    'Seconds between signs of life on an event stream, each of which finds what a lost notice kept back; a stream socket hears resync every four',
+    '15',
+    decimal(0.05, 60),
   ),
   SWEEP_INTERVAL_MS: setting(
     'Milliseconds between looks for jobs and miners whose time is up, and for notices that got lost',

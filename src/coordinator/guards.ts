@@ -1,19 +1,23 @@
+import type { IncomingMessage } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import type { AppEnv } from '../platform/app-env.ts';
-import { createLocalLimit, type LimitMiner } from '../platform/rate-limit.ts';
+import { createGuessLimit, createLocalLimit, type LimitMiner, NO_HEADERS } from '../platform/rate-limit.ts';
+import { addressSet } from '../platform/settings.ts';
+import { addressOf } from '../platform/upgrade.ts';
 import { checkSignature, type HeaderOf, type KeyHolder, KeyRing, type KeyRole } from './auth.ts';
 import type { CoordinatorDeps } from './deps.ts';
 
 /** What stands before the handlers of a route. */
 export interface Guards {
-  /** Lets the holders of keys of these roles pass: key, then rate limit, then signature. */
+  /** Lets the holders of keys of these roles pass: limit of guesses, key, rate limit, signature. */
   readonly permit: (...roles: readonly KeyRole[]) => MiddlewareHandler<AppEnv>;
   /** The same for a handshake, which has no body and no handler. @returns who asks @throws AppError */
-  readonly admit: (header: HeaderOf, ...roles: readonly KeyRole[]) => Promise<KeyHolder>;
+  readonly admit: (
+    request: IncomingMessage,
+    header: HeaderOf,
+    ...roles: readonly KeyRole[]
+  ) => Promise<KeyHolder>;
 }
-
-/** A handshake that is taken is answered without them. */
-const NO_HEADERS = { header: () => {} };
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
@@ -30,24 +34,32 @@ export function createGuards({
     miner: limitOf('miner', config.rate_limit_miner_per_sec),
     admin: limitOf('admin', config.rate_limit_admin_per_sec),
   };
+  const limitGuesses = createGuessLimit(config.rate_limit_client_per_sec, () =>
+    metrics.rateLimited.inc({ role: 'guesses' }),
+  );
+  const trusted = addressSet(config.trusted_proxies);
   type Request = Parameters<typeof checkSignature>[0];
   const check = async (c: Parameters<LimitMiner>[0], holder: KeyHolder, request: () => Promise<Request>) => {
     await limits[holder.role](c, holder.id);
     await checkSignature(await request(), holder.key, config, (work) => db.run(work));
   };
   return {
-    async admit(header, ...roles) {
-      const holder = keys.identify(header, roles, undefined);
-      await check(NO_HEADERS, holder, async () => ({ header, body: '', isSafe: true }));
-      return holder;
-    },
+    admit: (request, header, ...roles) =>
+      limitGuesses(addressOf(request, trusted), async () => {
+        const holder = keys.identify(header, roles, undefined);
+        await check(NO_HEADERS, holder, async () => ({ header, body: '', isSafe: true }));
+        return holder;
+      }),
     permit: (...roles) =>
       async function permit(c, next) {
         const header = (name: string) => c.req.header(name);
-        const holder = keys.identify(header, roles, header('x-miner-id') ?? c.req.query('miner_id'));
-        const isSafe = SAFE_METHODS.has(c.req.method);
-        await check(c, holder, async () => ({ header, body: isSafe ? '' : await c.req.text(), isSafe }));
-        c.set('caller', { role: holder.role, id: holder.id });
+        const { role, id } = await limitGuesses(c.get('address'), async () => {
+          const holder = keys.identify(header, roles, header('x-miner-id') ?? c.req.query('miner_id'));
+          const isSafe = SAFE_METHODS.has(c.req.method);
+          await check(c, holder, async () => ({ header, body: isSafe ? '' : await c.req.text(), isSafe }));
+          return holder;
+        });
+        c.set('caller', { role, id });
         await next();
       },
   };

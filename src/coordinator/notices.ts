@@ -97,8 +97,8 @@ const RECONNECT_MAX_SEC = 2;
 
 /**
  * Tells all replicas of changes, over LISTEN and NOTIFY. A notice is sent after the change is committed, in a statement of its own that carries
- * many: a NOTIFY inside the change would hold the one lock of all notifying commits during its flush to disk, and
- * nothing is lost that the sweep and `resync` do not find.
+ * many: a NOTIFY inside the change would hold the one lock of all notifying commits during its flush to disk. A notice may be lost, with its
+ * process at the latest: waiting jobs are found by the sweep, changes by streams that read again after `resync` and now and then.
  */
 export class Notices extends EventEmitter<NoticeEvents> {
   readonly #db: Database;
@@ -108,6 +108,8 @@ export class Notices extends EventEmitter<NoticeEvents> {
   #waiting: string[] = [];
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
+  /** A change was not told since the last `resync`. */
+  #hasLost = false;
   #listener: postgres.Sql | undefined;
 
   constructor(dsn: string, db: Database, log: Logger) {
@@ -145,9 +147,10 @@ export class Notices extends EventEmitter<NoticeEvents> {
   publish(notice: Notice): void {
     if (notice.kind === 'waiting') this.emit('waiting', notice);
     const text = JSON.stringify(notice);
-    // One that no payload has room for would take the others of its statement with it. What it tells of the sweep finds.
+    // One that no payload has room for would take the others of its statement with it.
     const fits = Buffer.byteLength(text) <= MAX_NOTICE_BYTES;
     if (fits && this.#waiting.length < MAX_WAITING) this.#waiting.push(text);
+    else if (notice.kind === 'change') this.#hasLost = true;
     this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
   }
 
@@ -206,9 +209,12 @@ export class Notices extends EventEmitter<NoticeEvents> {
       } catch (error) {
         if (!isPostgresUnavailable(error)) this.#log.error({ err: error }, 'notices not sent');
         this.#waiting = [];
-        return;
+        this.#hasLost = true;
       }
     }
+    if (!this.#hasLost) return;
+    this.#hasLost = false;
+    this.emit('resync');
   }
 
   /** As many notices as one statement carries, as JSON of Payload. */

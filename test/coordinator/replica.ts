@@ -2,6 +2,7 @@ import { startCoordinator } from '../../src/bin/coordinator.ts';
 import { loadCoordinatorConfig } from '../../src/coordinator/environment.ts';
 import { createLogger } from '../../src/platform/logger.ts';
 import type { Harness } from '../support/harness.ts';
+import { conformance, type Exchange, type OpenApiDocument } from '../support/openapi.ts';
 
 /** Keys of every replica: two clients, a miner with an id, miners without, an administrator. */
 export const KEYS = {
@@ -56,16 +57,18 @@ export async function replicaEnv(
   return { DB_DSN: settings.DB_DSN ?? (await h.db()), ...KEYS, ...DEFAULTS, ...settings };
 }
 
-/** One replica in this process, with a server of its own. Several share the database of the file. */
+/** One replica in this process, with a server of its own. Several share the database of the file. Calls are held against its OpenAPI document. */
 export async function openReplica(h: Harness, settings: Record<string, string> = {}): Promise<Replica> {
   const config = loadCoordinatorConfig(await replicaEnv(h, settings));
   const running = await startCoordinator(config, createLogger(config.log_level, 'test'));
   h.cleanup(() => running.stop());
-  return { url: running.url, call: callsTo(running.url), stop: () => running.stop() };
+  const document = await fetch(`${running.url}/openapi.json`);
+  const check = conformance((await document.json()) as OpenApiDocument);
+  return { url: running.url, call: callsTo(running.url, check), stop: () => running.stop() };
 }
 
 /** Calls to a coordinator that listens. A body that is text is sent as it is. */
-export function callsTo(url: string): Replica['call'] {
+export function callsTo(url: string, check?: (exchange: Exchange) => void): Replica['call'] {
   return async (method, path, { body, headers = {}, signal } = {}) => {
     const text = typeof body === 'string' ? body : JSON.stringify(body);
     const response = await fetch(url + path, {
@@ -75,6 +78,7 @@ export function callsTo(url: string): Replica['call'] {
       ...(signal === undefined ? {} : { signal }),
     });
     const answer = await response.text();
+    check?.({ method, path, body: text, status: response.status, headers: response.headers, text: answer });
     const isJson = response.headers.get('Content-Type')?.includes('application/json') === true;
     const json = isJson ? JSON.parse(answer) : undefined;
     return { status: response.status, headers: response.headers, text: answer, json };

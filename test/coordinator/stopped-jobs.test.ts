@@ -54,6 +54,28 @@ test('a heartbeat tells a miner which of its jobs it may stop, and their results
   assert.equal((await deliver(kept)).status, 200);
 });
 
+test('a job that its miner was sent and does not work on goes to others', async () => {
+  await register(replica, 'dropper', { region: 'dropped', concurrency: 2 });
+  const constraints = { region: 'dropped' };
+  const [kept, dropped] = [await submit(replica, { constraints }), await submit(replica, { constraints })];
+  for (const jobId of [kept, dropped]) assert.equal(await pollOnce(replica, 'dropper'), jobId);
+  const stateOf = async () => (await jobOf(replica, dropped)).state;
+  await beat('dropper', []);
+  assert.equal(await stateOf(), 'RUNNING', 'it may be on its way');
+  await waitFor(async () => {
+    const aged = await sql`update coordinator.jobs set delivered_at = delivered_at - interval '1 hour'
+      where need_region = 'dropped' and delivered_at is not null returning job_id`;
+    return aged.length === 2;
+  });
+  await beat('dropper', [kept, dropped]);
+  await replica.call('POST', '/v1/miners/heartbeat', { headers: asMiner('dropper'), body: { inflight: 0 } });
+  assert.equal(await stateOf(), 'RUNNING', 'it works on it, or does not say');
+  await beat('dropper', [kept]);
+  assert.equal(await stateOf(), 'QUEUED');
+  assert.equal((await jobOf(replica, kept)).state, 'RUNNING');
+  assert.equal(await pollOnce(replica, 'dropper'), dropped);
+});
+
 test('the reference miner stops a canceled job and takes the next', async () => {
   const events: string[] = [];
   const worker = new JobWorker({

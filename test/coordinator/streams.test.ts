@@ -3,9 +3,24 @@ import { once } from 'node:events';
 import { before, test } from 'node:test';
 import postgres from 'postgres';
 import { WebSocket } from 'ws';
+import { loadCoordinatorConfig } from '../../src/coordinator/environment.ts';
+import { needsOf } from '../../src/coordinator/miners/fit.ts';
+import { Notices } from '../../src/coordinator/notices.ts';
+import { connectDatabase } from '../../src/platform/db.ts';
+import { createLogger } from '../../src/platform/logger.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { ALICE, asMiner, BOB, openReplica, pollOnce, type Replica, register, submit } from './replica.ts';
+import {
+  ALICE,
+  asMiner,
+  BOB,
+  openReplica,
+  pollOnce,
+  type Replica,
+  register,
+  replicaEnv,
+  submit,
+} from './replica.ts';
 
 const h = await harness();
 let one: Replica;
@@ -83,6 +98,35 @@ test('a stream survives the loss of the listening connection', async () => {
   await two.call('POST', `/v1/jobs/${jobId}/cancel`, { headers: ALICE });
   await stream.ended;
   assert.equal(stream.events.at(-1)?.state, 'CANCELED');
+});
+
+test('a change of which no notice came is told with the next sign of life; sockets hear resync', async () => {
+  const replica = await openReplica(h, { STREAM_KEEP_ALIVE_SEC: '0.05' });
+  const jobId = await submit(replica, nothingFits);
+  const [stream, { messages }] = [await follow(replica, jobId), await open(replica, ALICE)];
+  await waitFor(() => stream.events.length === 1);
+  const sql = postgres(await h.db(), { max: 1 });
+  try {
+    await sql`update coordinator.jobs set state = 'CANCELED', revision = revision + 1, finished_at = now() where job_id = ${jobId}`;
+  } finally {
+    await sql.end();
+  }
+  await stream.ended;
+  assert.equal(stream.events.at(-1)?.state, 'CANCELED');
+  await waitFor(() => messages.filter(({ type }) => type === 'resync').length > 1);
+  await replica.stop();
+});
+
+test('a replica that cannot send its notices says so to its streams', async () => {
+  const config = loadCoordinatorConfig(await replicaEnv(h, { DB_DSN: 'postgres://nobody@127.0.0.1:1/none' }));
+  const log = createLogger('silent', 'test');
+  const db = connectDatabase(config, 'test');
+  const notices = new Notices(config.db_dsn, db, log);
+  const told = once(notices, 'resync');
+  notices.publish({ kind: 'waiting', job_id: 'x', needs: needsOf({}), offered: [] });
+  await told;
+  await notices.close();
+  await db.close(0);
 });
 
 interface Message {

@@ -14,7 +14,7 @@ export const TRANSITIONS = {
   assign: { from: ['QUEUED'], to: 'RUNNING' },
   complete: { from: ['RUNNING'], to: 'COMPLETED' },
   fail: { from: ['RUNNING'], to: 'FAILED' },
-  /** The miner went away or drained without finishing, and there are attempts left. */
+  /** The miner went away, or drained or lost the job without finishing, and there are attempts left. */
   requeue: { from: ['RUNNING'], to: 'QUEUED' },
   /** As requeue, without attempts left. */
   exhaust: { from: ['RUNNING'], to: 'FAILED' },

@@ -16,17 +16,19 @@ const KEY_PROTOCOL = 'key.';
 
 const MAX_FRAME_BYTES = 1024;
 const PING_EVERY_MS = 20_000;
+/** Signs of life of an event stream, which reads its job with each, to one `resync`, after which a client may have many to read. */
+const KEEP_ALIVES_PER_RESYNC = 4;
 /** A socket that reads so much slower than its jobs change is dropped, not buffered. */
 const MAX_BUFFERED_BYTES = 1_048_576;
 const RESTARTING = 1012;
 const TOO_SLOW = 1013;
 
-type SocketDeps = Pick<CoordinatorDeps, 'notices' | 'streams' | 'log'>;
+type SocketDeps = Pick<CoordinatorDeps, 'config' | 'notices' | 'streams' | 'log'>;
 
 /**
  * The sockets on which clients hear of every change of any of their jobs: `{"type":"job","revision":n,"job":{…}}`. After
- * `{"type":"resync"}` changes may have been missed: read the jobs that matter again. It comes first, and whenever the
- * connection to Postgres was lost. Nothing is expected from the client. Close codes: 1012 the process restarts, 1013 too slow a reader.
+ * `{"type":"resync"}` changes may have been missed: read the jobs that matter again. It comes first, whenever notices are known to be lost, and
+ * now and then, for those that were lost unseen. Nothing is expected from the client. Close codes: 1012 the process restarts, 1013 too slow a reader.
  */
 export function jobStreamUpgrades(deps: SocketDeps, { admit }: Pick<Guards, 'admit'>): UpgradeHandler {
   const server = new WebSocketServer({
@@ -37,7 +39,7 @@ export function jobStreamUpgrades(deps: SocketDeps, { admit }: Pick<Guards, 'adm
   });
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     try {
-      const { id } = await admit(headersOf(request), 'client');
+      const { id } = await admit(request, headersOf(request), 'client');
       deps.streams.admit(id);
       // Gone while its signature was checked.
       if (socket.destroyed) return;
@@ -52,7 +54,7 @@ export function jobStreamUpgrades(deps: SocketDeps, { admit }: Pick<Guards, 'adm
   return (request, socket, head) => void upgrade(request, socket, head);
 }
 
-function serve({ notices, streams, log }: SocketDeps, socket: WebSocket, clientId: string): void {
+function serve({ config, notices, streams, log }: SocketDeps, socket: WebSocket, clientId: string): void {
   let isAlive = true;
   const send = (message: object) => {
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) {
@@ -69,6 +71,7 @@ function serve({ notices, streams, log }: SocketDeps, socket: WebSocket, clientI
     isAlive = false;
     if (socket.readyState === socket.OPEN) socket.ping();
   }, PING_EVERY_MS);
+  const resyncing = setInterval(resync, config.stream_keep_alive_sec * 1000 * KEEP_ALIVES_PER_RESYNC);
   const leave = streams.join(clientId, () => socket.close(RESTARTING, 'restarting'));
   socket.on('pong', () => {
     isAlive = true;
@@ -76,6 +79,7 @@ function serve({ notices, streams, log }: SocketDeps, socket: WebSocket, clientI
   socket.on('error', (error) => log.debug({ err: error }, 'a stream socket failed'));
   socket.on('close', () => {
     clearInterval(ping);
+    clearInterval(resyncing);
     leave();
     notices.off('change', changed);
     notices.off('resync', resync);

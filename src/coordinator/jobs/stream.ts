@@ -1,20 +1,18 @@
 import type { Context } from 'hono';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
 import type { AppEnv } from '../../platform/app-env.ts';
+import { isPostgresUnavailable } from '../../platform/db.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { JobChange } from '../notices.ts';
 import { isTerminal } from './states.ts';
 import { findJob } from './store.ts';
 import { type JobView, type ViewRow, viewOf } from './view.ts';
 
-type StreamDeps = Pick<CoordinatorDeps, 'db' | 'notices' | 'streams' | 'log'>;
-
-/** Often enough for proxies that close what is silent for a minute. */
-const KEEP_ALIVE_MS = 15_000;
+type StreamDeps = Pick<CoordinatorDeps, 'config' | 'db' | 'notices' | 'streams' | 'log'>;
 
 /**
  * Streams a job to its client: its state now, then every change, until it is over, the client goes or the process stops. The id of an event is
- * the number of the change. Changes that a broken connection to Postgres swallowed are made up for by the state as it is then.
+ * the number of the change. Changes of which no notice came are made up for by the state as it is at the next sign of life.
  * With `Last-Event-ID`, which a client sends that comes back, it begins after that change; when there will be nothing after it, the answer
  * is 204, which tells browsers not to come back any more.
  */
@@ -43,6 +41,7 @@ class JobFeed {
   readonly #clientId: string;
   #told: number;
   #tail: Promise<void> = Promise.resolve();
+  #isWriting = false;
   #finish: () => void = () => {};
   readonly #finished = new Promise<void>((resolve) => {
     this.#finish = resolve;
@@ -57,15 +56,12 @@ class JobFeed {
   }
 
   async run(): Promise<void> {
-    const { notices } = this.#deps;
+    const { notices, config } = this.#deps;
     const changed = (change: JobChange) => {
       if (change.job.job_id === this.#jobId) this.#queue(() => this.#tell(change.revision, change.job));
     };
     const reread = () => this.#queue(() => this.#read());
-    const alive = setInterval(
-      () => this.#queue(async () => void (await this.#stream.write(': \n\n'))),
-      KEEP_ALIVE_MS,
-    );
+    const alive = setInterval(() => this.#showLife(), config.stream_keep_alive_sec * 1000);
     notices.on('change', changed);
     notices.on('resync', reread);
     // After the listeners are in place: what changes from here on is told by one or the other.
@@ -91,9 +87,26 @@ class JobFeed {
     });
   }
 
+  /** Nothing for a reader that has not taken the last one yet. */
+  #showLife(): void {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    this.#queue(async () => {
+      await this.#stream.write(': \n\n');
+      await this.#read();
+      this.#isWriting = false;
+    });
+  }
+
+  /** Tells the state as it is; while Postgres is away, the next time. */
   async #read(): Promise<void> {
-    const row = await this.#deps.db.run((orm) => findJob(orm, this.#clientId, this.#jobId));
-    if (row !== undefined) await this.#tell(row.revision, viewOf(row));
+    try {
+      const row = await this.#deps.db.run((orm) => findJob(orm, this.#clientId, this.#jobId));
+      if (row === undefined) this.end();
+      else await this.#tell(row.revision, viewOf(row));
+    } catch (error) {
+      if (!isPostgresUnavailable(error)) throw error;
+    }
   }
 
   async #tell(revision: number, job: JobView): Promise<void> {

@@ -2,7 +2,7 @@ import type { CoordinatorDeps } from '../deps.ts';
 import type { ViewRow } from '../jobs/view.ts';
 import { announceWaiting, publishChange } from '../publish.ts';
 import { takeBackUndelivered } from './deliveries.ts';
-import { type Loss, takeBackFrom, takeBackFromSilent } from './store.ts';
+import { type Loss, takeBackDropped, takeBackFrom, takeBackFromSilent } from './store.ts';
 
 type LossDeps = Pick<CoordinatorDeps, 'db' | 'config' | 'hub' | 'notices' | 'metrics'>;
 
@@ -11,6 +11,24 @@ const SILENCE: Loss = {
   errorMessage: 'the miners that ran the job went silent',
   failCode: 'offline',
 };
+
+const DROPPED: Loss = {
+  errorCode: 'miner_dropped',
+  errorMessage: 'the miners that were sent the job did not work on it',
+  failCode: 'network',
+};
+
+/** Takes those running jobs back from a miner that it does not work on. */
+export async function takeBackOthers(
+  deps: LossDeps,
+  minerId: string,
+  currentJobs: readonly string[],
+): Promise<void> {
+  const rows = await deps.db.run((orm) =>
+    takeBackDropped(orm, minerId, currentJobs, optionsOf(deps, DROPPED)),
+  );
+  await announce(deps, rows);
+}
 
 /** Takes its running jobs back from a miner, for others or as failed. */
 export async function takeBackJobs(deps: LossDeps, minerId: string, loss: Loss): Promise<void> {

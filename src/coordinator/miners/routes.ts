@@ -8,7 +8,7 @@ import { callerId, type Guards } from '../guards.ts';
 import { jobParams } from '../jobs/params.ts';
 import { publishChange } from '../publish.ts';
 import { memberTexts, objectText } from '../receipts/json-text.ts';
-import { takeBackJobs } from './losses.ts';
+import { takeBackJobs, takeBackOthers } from './losses.ts';
 import { completeJob, type Failure, failJob } from './outcome.ts';
 import { mustRegister, poll, watchDelivery } from './poll.ts';
 import {
@@ -90,14 +90,15 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
     permit('miner'),
     jsonBody(HeartbeatRequest),
     async (c) => {
-      const { inflight, status, metadata, current_jobs = [] } = c.req.valid('json');
+      const { inflight, status, metadata, current_jobs: currentJobs } = c.req.valid('json');
       const minerId = callerId(c);
       const metadataText = metadata === undefined ? null : JSON.stringify(metadata);
       const now = await deps.db.run((orm) =>
-        beat(orm, minerId, sessionOf(c), { inflight, status, metadataText }),
+        beat(orm, minerId, sessionOf(c), { inflight, status, metadataText, currentJobs }),
       );
       if (now === undefined) throw mustRegister();
-      if (now === 'DRAINING' && inflight === 0) {
+      if (now.has_dropped && currentJobs !== undefined) await takeBackOthers(deps, minerId, currentJobs);
+      if (now.status === 'DRAINING' && inflight === 0) {
         await takeBackJobs(deps, minerId, {
           errorCode: 'miner_drained',
           errorMessage: 'the miner drained without finishing the job',
@@ -105,8 +106,10 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
         });
       }
       const canceled =
-        current_jobs.length === 0 ? [] : await deps.db.run((orm) => notRunningOn(orm, minerId, current_jobs));
-      return c.json({ status: 'ok', miner_status: now, canceled_jobs: canceled });
+        currentJobs === undefined || currentJobs.length === 0
+          ? []
+          : await deps.db.run((orm) => notRunningOn(orm, minerId, currentJobs));
+      return c.json({ status: 'ok', miner_status: now.status, canceled_jobs: canceled });
     },
   );
 

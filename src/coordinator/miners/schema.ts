@@ -81,7 +81,9 @@ export const HeartbeatRequest = v.pipe(
     metadata: maybe(jsonObject(MAX_METADATA_CHARS)),
     current_jobs: v.pipe(
       maybe(listOf(words(1, 64), MAX_CONCURRENCY)),
-      v.description('ids of those jobs, to be told which of them to stop'),
+      v.description(
+        'ids of those jobs, to be told which of them to stop; jobs that it was sent half a minute ago and that are not among them go to others',
+      ),
     ),
   }),
   v.metadata({ ref: 'CoordinatorHeartbeatRequest' }),

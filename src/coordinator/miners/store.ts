@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
@@ -31,6 +31,23 @@ export interface Beat {
   readonly inflight: number;
   readonly status: 'ONLINE' | 'DRAINING';
   readonly metadataText: string | null;
+  /** The jobs that the miner says it works on; undefined when it says nothing of them. */
+  readonly currentJobs: readonly string[] | undefined;
+}
+
+export interface BeatAnswer extends Record<string, unknown> {
+  readonly status: 'ONLINE' | 'DRAINING';
+  /** It was sent jobs of which it does not know any more. */
+  readonly has_dropped: boolean;
+}
+
+/** Longer than a sign of life is on its way, all its repetitions counted: one that was written before the job came does not know of it. */
+const DROPPED_AFTER_SEC = 30;
+
+/** Whether a running job of a miner is none of those that it works on. */
+function isDropped(currentJobs: readonly string[]): SQL {
+  return sql`jobs.delivered_at < now() - ${DROPPED_AFTER_SEC}::float8 * interval '1 second'
+    and jobs.job_id not in (select jsonb_array_elements_text(${JSON.stringify(currentJobs)}::jsonb))`;
 }
 
 /**
@@ -42,14 +59,18 @@ export async function beat(
   orm: Orm,
   minerId: string,
   sessionDigest: string | null,
-  { inflight, status, metadataText }: Beat,
-): Promise<'ONLINE' | 'DRAINING' | undefined> {
-  const [row] = await orm.execute<{ status: 'ONLINE' | 'DRAINING' }>(sql`
+  { inflight, status, metadataText, currentJobs }: Beat,
+): Promise<BeatAnswer | undefined> {
+  const dropped =
+    currentJobs === undefined
+      ? sql`false`
+      : sql`exists (select from ${jobs} where jobs.assigned_miner_id = ${minerId} and jobs.state = 'RUNNING' and ${isDropped(currentJobs)})`;
+  const [row] = await orm.execute<BeatAnswer>(sql`
     update ${miners} set last_seen_at = now(), inflight = ${inflight}, metadata = coalesce(${metadataText}::jsonb, metadata),
       status = case when status = 'DRAINING' then 'DRAINING' else ${status} end
     where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
-    returning status`);
-  return row?.status;
+    returning status, ${dropped} as has_dropped`);
+  return row;
 }
 
 /** A miner as a poll needs it. */
@@ -122,6 +143,16 @@ export interface TakeBackOptions {
  */
 export async function takeBackFrom(orm: Orm, minerId: string, options: TakeBackOptions): Promise<ViewRow[]> {
   return takeBack(orm, options, sql`jobs.assigned_miner_id = ${minerId}`, 1000);
+}
+
+/** The same for those of them that the miner was sent and does not work on: the answer was lost on its way, or the miner could not deliver the result. */
+export async function takeBackDropped(
+  orm: Orm,
+  minerId: string,
+  currentJobs: readonly string[],
+  options: TakeBackOptions,
+): Promise<ViewRow[]> {
+  return takeBack(orm, options, sql`jobs.assigned_miner_id = ${minerId} and ${isDropped(currentJobs)}`, 1000);
 }
 
 /** The same for all miners that have been silent for `silentSec` seconds, at most `limit` jobs. */
