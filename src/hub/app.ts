@@ -29,7 +29,9 @@ subprotocol \`token.<token>\` beside \`poolhub\`. A miner sends frames like the 
 export function createHubApp(deps: HubDeps, state: HubState): Hono<AppEnv> {
   const { config, log, metrics } = deps;
   const app = createHttpApp({ config, log, metrics, state });
-  const limitGuesses = createGuessLimit(deps);
+  const limitGuesses = createGuessLimit(config.rate_limit_default_per_sec, () =>
+    metrics.rateLimited.inc({ route: 'guesses' }),
+  );
   const guards: Guards = {
     permit: createPermit(config, limitGuesses),
     limit: createLimit(deps),

@@ -31,7 +31,8 @@ export function createPermit(settings: AuthSettings, limitGuesses: LimitGuesses)
   return (...roles) =>
     async function permit(c, next) {
       const header = (name: string) => c.req.header(name);
-      c.set('caller', await limitGuesses(c, () => identify(c.get('address'), header, roles)));
+      const address = c.get('address');
+      c.set('caller', await limitGuesses(address, () => identify(address, header, roles)));
       await next();
     };
 }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import {
   BurstyRateLimiter,
@@ -13,6 +14,8 @@ import { AppError } from './errors.ts';
 import { limiterPrefix } from './keys.ts';
 import type { Metrics } from './metrics.ts';
 import type { RedisClient } from './redis.ts';
+import { addressSet } from './settings.ts';
+import { addressOf } from './upgrade.ts';
 
 /** The classes of calls that are counted apart. */
 export type LimitName = 'register' | 'match' | 'default';
@@ -68,8 +71,11 @@ export function createLimit({ config, redis, metrics }: LimitDeps): Limit {
 /** Counts one call against the limit of a miner; `key` says whose calls count together. */
 export type LimitMiner = (c: HeaderSink, key: string) => Promise<void>;
 
-/** Takes the headers of an answer; of a handshake there is none to put them on. */
+/** Takes the headers of an answer. */
 type HeaderSink = Pick<Context<AppEnv>, 'header'>;
+
+/** The answer to a handshake that is taken has no place for them. */
+export const NO_HEADERS: HeaderSink = { header: () => {} };
 
 /**
  * The limit of the calls that miners make all the time: RATE_LIMIT_HEARTBEAT_PER_SEC, counted by each replica for itself. A
@@ -81,21 +87,35 @@ export function createMinerLimit({ config, metrics }: Omit<LimitDeps, 'redis'>):
   );
 }
 
-/** Runs what tries a credential, and counts it for the network of the caller when it throws a 401. */
-export type LimitGuesses = <T>(c: Context<AppEnv>, attempt: () => T | Promise<T>) => Promise<T>;
+/** Counts a handshake against the limit of the network that it comes from. @throws AppError `rate_limited` */
+export type LimitHandshake = (request: IncomingMessage) => Promise<void>;
 
 /**
- * The limit of guesses: a network whose credentials were refused RATE_LIMIT_DEFAULT_PER_SEC times within a second is not heard until the second
- * is over, whatever ids, keys and tokens it makes up. What is accepted is not counted. Each replica counts for itself.
+ * The limit of handshakes: RATE_LIMIT_DEFAULT_PER_SEC per network. Each replica counts for itself, because what there is to protect is
+ * the replica: its sockets, and what it takes to check who comes.
  */
-export function createGuessLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitGuesses {
-  const points = config.rate_limit_default_per_sec;
-  const limiter = new RateLimiterMemory({ keyPrefix: 'guesses', points, duration: 1 });
-  return async (c, attempt) => {
-    const network = networkOf(c.get('address'));
+export function createHandshakeLimit({ config, metrics }: Omit<LimitDeps, 'redis'>): LimitHandshake {
+  const trusted = addressSet(config.trusted_proxies);
+  const limit = createLocalLimit('handshake', config.rate_limit_default_per_sec, () =>
+    metrics.rateLimited.inc({ route: 'handshake' }),
+  );
+  return (request) => limit(NO_HEADERS, networkOf(addressOf(request, trusted)));
+}
+
+/** Runs what tries a credential, and counts it for the network of the caller's address when it throws a 401. */
+export type LimitGuesses = <T>(address: string, attempt: () => T | Promise<T>) => Promise<T>;
+
+/**
+ * The limit of guesses: a network whose credentials were refused `perSec` times within a second is not heard until the second
+ * is over, whatever ids, keys and tokens it makes up. What is accepted is not counted. Each process counts for itself.
+ */
+export function createGuessLimit(perSec: number, onRefusal: () => void): LimitGuesses {
+  const limiter = new RateLimiterMemory({ keyPrefix: 'guesses', points: perSec, duration: 1 });
+  return async (address, attempt) => {
+    const network = networkOf(address);
     const refused = await limiter.get(network);
     if (refused !== null && refused.remainingPoints <= 0) {
-      metrics.rateLimited.inc({ route: 'guesses' });
+      onRefusal();
       throw tooMany(refused);
     }
     try {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
-import type { Socket } from 'node:net';
+import type { BlockList, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { clientAddress } from './client-address.ts';
 import { AppError, envelope } from './errors.ts';
 
 /** Takes over a connection whose client asked for WebSocket; `head` is what it sent already. */
@@ -45,6 +46,12 @@ export function splitTarget(request: IncomingMessage): { path: string; query: st
   return mark < 0
     ? { path: target, query: '' }
     : { path: target.slice(0, mark), query: target.slice(mark + 1) };
+}
+
+/** The address of the client of a handshake, as `clientAddress`. */
+export function addressOf({ socket, headers }: IncomingMessage, trusted: BlockList): string {
+  const forwarded = [headers['x-forwarded-for']].flat().join(',');
+  return clientAddress(socket.remoteAddress, forwarded, trusted);
 }
 
 /** The X-Request-Id that came along, when it is a proper one, else a new one. */

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
 import { before, test } from 'node:test';
+import { WebSocket } from 'ws';
 import { harness } from '../support/harness.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { ALICE, asMiner, BOB, openReplica, type Replica, ROOT, register } from './replica.ts';
 
 const h = await harness();
@@ -131,4 +134,43 @@ test('each key has a rate limit of its own', async () => {
   assert.ok(Number(refused[0]?.headers.get('Retry-After')) >= 1);
   assert.equal((await slow.call('GET', '/v1/jobs', { headers: BOB })).status, 200);
   await register(slow, 'not-limited');
+});
+
+test('made-up keys and signatures count together for their network, on streams too', async () => {
+  const limits = { RATE_LIMIT_CLIENT_PER_SEC: '5', TRUSTED_PROXIES: '127.0.0.1' };
+  const slow = await openReplica(h, limits);
+  const from = (n: number) => ({ 'X-Forwarded-For': `192.0.2.${n}` });
+  const guesses: ((guess: number) => Promise<number>)[] = [
+    async (guess) =>
+      (await slow.call('GET', '/v1/jobs', { headers: { 'X-Api-Key': `guess-${guess}`, ...from(1) } })).status,
+    async (guess) => {
+      const signature = {
+        'X-Signature': guess.toString(16).padStart(64, '0'),
+        'X-Timestamp': `${Date.now()}`,
+      };
+      return (await slow.call('GET', '/v1/jobs', { headers: { ...BOB, ...signature, ...from(2) } })).status;
+    },
+    async (guess) => {
+      const headers = { 'X-Api-Key': `guess-${guess}`, ...from(3) };
+      const socket = new WebSocket(`${slow.url.replace('http', 'ws')}/v1/jobs/stream`, { headers });
+      socket.on('error', () => {});
+      const [, { statusCode }] = await once(socket, 'unexpected-response');
+      socket.terminate();
+      return statusCode;
+    },
+  ];
+  for (const guessed of guesses) {
+    let guess = 0;
+    await waitFor(async () => {
+      const answers = await Promise.all(Array.from({ length: 20 }, () => guessed(guess++)));
+      assert.ok(
+        answers.every((status) => status === 401 || status === 429),
+        `${answers}`,
+      );
+      return answers.includes(429);
+    });
+  }
+  assert.equal((await slow.call('GET', '/v1/jobs', { headers: { ...ALICE, ...from(4) } })).status, 200);
+  const again = () => slow.call('GET', '/v1/jobs', { headers: { ...ALICE, ...from(1) } });
+  await waitFor(async () => (await again()).status === 200, { what: 'the network is heard again' });
 });

@@ -160,7 +160,7 @@ function proven<R extends object>(
   claim: MinerClaim,
   call: () => Promise<R>,
 ): Promise<Exclude<R, { status: 'session_unknown' }>> {
-  return limitGuesses(c, async () => {
+  return limitGuesses(c.get('address'), async () => {
     await limitMiner(c, limitKeyOf(c, claim));
     const result = await call();
     if ('status' in result && result.status === 'session_unknown') throw sessionUnknown();

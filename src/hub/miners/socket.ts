@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Server, WebSocketServer } from 'ws';
 import { toAppError, unavailable } from '../../platform/errors.ts';
+import { createHandshakeLimit, type LimitHandshake } from '../../platform/rate-limit.ts';
 import type { Subscriber } from '../../platform/subscriber.ts';
 import { refuseUpgrade, requestIdOf, type UpgradeHandler } from '../../platform/upgrade.ts';
 import type { HubDeps } from '../deps.ts';
@@ -10,7 +11,7 @@ import { openControlChannel } from './control.ts';
 import type { MinerClaim } from './credentials.ts';
 import { CLOSE, type Keeper, MinerSocket } from './socket-connection.ts';
 import type { RawFrame } from './socket-frames.ts';
-import { chooseProtocol, claimOf, createHandshakeLimit, type LimitHandshake } from './socket-handshake.ts';
+import { chooseProtocol, claimOf } from './socket-handshake.ts';
 import { SocketProtocol } from './socket-protocol.ts';
 
 type SocketDeps = Pick<HubDeps, 'config' | 'log' | 'metrics' | 'miners'>;
