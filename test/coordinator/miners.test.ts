@@ -110,6 +110,11 @@ test('a draining miner gets nothing new, finishes, or gives back what it lets go
   assert.equal(await pollOnce(two, 'drainer', 0.2), undefined);
   const busy = await one.call('POST', '/v1/miners/heartbeat', { headers, body: { inflight: 2 } });
   assert.equal(busy.json.miner_status, 'DRAINING');
+  for (const body of [{ status: 'DRAINING', current_jobs: ids }, { inflight: 0, current_jobs: ids }, {}]) {
+    const named = await one.call('POST', '/v1/miners/heartbeat', { headers, body });
+    assert.deepEqual(named.json.canceled_jobs, [], 'nothing is taken from one that works, or does not say');
+    assert.equal((await jobOf(one, ids[1])).state, 'RUNNING');
+  }
   assert.equal((await finish(one, 'drainer', ids[0])).status, 200);
   await one.call('POST', '/v1/miners/heartbeat', { headers, body: { inflight: 0 } });
   assert.equal((await jobOf(one, ids[1])).state, 'QUEUED');

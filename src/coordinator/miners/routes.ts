@@ -90,7 +90,8 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
     permit('miner'),
     jsonBody(HeartbeatRequest),
     async (c) => {
-      const { inflight, status, metadata, current_jobs: currentJobs } = c.req.valid('json');
+      const { inflight: told, status, metadata, current_jobs: currentJobs } = c.req.valid('json');
+      const inflight = told ?? currentJobs?.length;
       const minerId = callerId(c);
       const metadataText = metadata === undefined ? null : JSON.stringify(metadata);
       const now = await deps.db.run((orm) =>
@@ -98,7 +99,7 @@ function heartbeatRoute(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gu
       );
       if (now === undefined) throw mustRegister();
       if (now.has_dropped && currentJobs !== undefined) await takeBackOthers(deps, minerId, currentJobs);
-      if (now.status === 'DRAINING' && inflight === 0) {
+      if (now.status === 'DRAINING' && inflight === 0 && (currentJobs ?? []).length === 0) {
         await takeBackJobs(deps, minerId, {
           errorCode: 'miner_drained',
           errorMessage: 'the miner drained without finishing the job',

@@ -70,7 +70,10 @@ export const RegisterAnswer = v.pipe(
 
 export const HeartbeatRequest = v.pipe(
   body({
-    inflight: v.pipe(v.optional(integer(0, MAX_CONCURRENCY), 0), v.description('jobs the miner works on')),
+    inflight: v.pipe(
+      maybe(integer(0, MAX_CONCURRENCY)),
+      v.description('jobs the miner works on; without it, as many as current_jobs has'),
+    ),
     status: v.optional(
       v.pipe(
         pattern(/^[A-Za-z_-]{1,32}$/, 'must be a word such as ONLINE or DRAINING'),

@@ -28,7 +28,8 @@ export async function upsertMiner(orm: Orm, miner: Registration): Promise<void> 
 }
 
 export interface Beat {
-  readonly inflight: number;
+  /** Undefined when the miner does not say. */
+  readonly inflight: number | undefined;
   readonly status: 'ONLINE' | 'DRAINING';
   readonly metadataText: string | null;
   /** The jobs that the miner says it works on; undefined when it says nothing of them. */
@@ -66,7 +67,7 @@ export async function beat(
       ? sql`false`
       : sql`exists (select from ${jobs} where jobs.assigned_miner_id = ${minerId} and jobs.state = 'RUNNING' and ${isDropped(currentJobs)})`;
   const [row] = await orm.execute<BeatAnswer>(sql`
-    update ${miners} set last_seen_at = now(), inflight = ${inflight}, metadata = coalesce(${metadataText}::jsonb, metadata),
+    update ${miners} set last_seen_at = now(), inflight = coalesce(${inflight ?? null}::int, inflight), metadata = coalesce(${metadataText}::jsonb, metadata),
       status = case when status = 'DRAINING' then 'DRAINING' else ${status} end
     where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
     returning status, ${dropped} as has_dropped`);
