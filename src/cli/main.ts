@@ -1,5 +1,6 @@
 import { ConfigError } from '../platform/config.ts';
 import { AppError, isConnectionError } from '../platform/errors.ts';
+import { VERSION } from '../platform/version.ts';
 import { HubError } from '../sdk/errors.ts';
 import type { Command, Terminal } from './command.ts';
 import { CommandError, UsageError } from './errors.ts';
@@ -39,8 +40,12 @@ const EXIT_USAGE = 2;
  * @returns the exit code: 0 done, 1 failed, 2 called in a way that is not understood
  */
 export async function main(args: readonly string[], terminal: Terminal): Promise<number> {
-  const wantsHelp = args.includes('--help') || args[0] === 'help';
-  const words = args.slice(args[0] === 'help' ? 1 : 0).filter((word) => word !== '--help');
+  if (args[0] === '--version') {
+    terminal.out(VERSION);
+    return 0;
+  }
+  const wantsHelp = args.some(isHelp) || args[0] === 'help';
+  const words = args.slice(args[0] === 'help' ? 1 : 0).filter((word) => !isHelp(word));
   const [name, rest] = findCommand(words);
   const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (load === undefined) return listCommands(words, wantsHelp, terminal);
@@ -55,6 +60,8 @@ export async function main(args: readonly string[], terminal: Terminal): Promise
     return explain(error, command.name, terminal);
   }
 }
+
+const isHelp = (word: string): boolean => word === '--help' || word === '-h';
 
 /** Commands have one or two words. */
 function findCommand(words: readonly string[]): [name: string, rest: readonly string[]] {

@@ -30,6 +30,15 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   return { code, ...written };
 }
 
+test('-h is --help, and --version says which this is', async () => {
+  for (const args of [[], ['match'], ['keys', 'create']]) {
+    assert.deepEqual(await run([...args, '-h']), await run([...args, '--help']));
+  }
+  const { code, out } = await run(['--version']);
+  assert.equal(code, 0);
+  assert.match(out, /^\d+\.\d+\.\d+$/m);
+});
+
 describe('--help', () => {
   test('lists all commands', async () => {
     const { code, out } = await run(['--help']);

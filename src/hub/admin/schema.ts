@@ -36,7 +36,7 @@ export const MinerPage = v.pipe(
       registered: v.number(),
       online: v.number(),
       degraded: v.number(),
-      matchable: v.number(),
+      matchable: v.pipe(v.number(), v.description('online, with a free place, not busy or draining')),
       busy: v.number(),
       draining: v.number(),
       full: v.number(),

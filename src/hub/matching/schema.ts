@@ -37,9 +37,9 @@ const Hints = body({
 
 const matchEntries = {
   job_id: JobId,
-  requirements: v.optional(Requirements, {}),
-  hints: v.optional(Hints, {}),
-  top_k: v.optional(integer(1, 100), 3),
+  requirements: v.nullish(Requirements, {}),
+  hints: v.nullish(Hints, {}),
+  top_k: v.nullish(integer(1, 100), 3),
   reserve: v.pipe(
     maybe(body({ count: integer(1, 100), ttl_ms: integer(1, DAY_MS) })),
     v.description('claims places on the best candidates that still have one'),
@@ -111,7 +111,7 @@ export const ExplainAnswer = v.pipe(
       v.number(),
       v.description('online or degraded, with a free place, not busy or draining'),
     ),
-    matchable: v.number(),
+    matchable: v.pipe(v.number(), v.description('available ones that are online')),
     feasible: v.pipe(v.number(), v.description('miners that satisfy every clause')),
     clauses: v.array(
       v.object({

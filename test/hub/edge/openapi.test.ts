@@ -80,6 +80,12 @@ test('every way to write a registration is documented', async () => {
   assert.ok(required.includes('addr') && !required.includes('price_token_per_ksec'), required.join());
 });
 
+test('null is left out, wherever a match may leave something out', async () => {
+  const body = { job_id: 'nulls', requirements: null, hints: null, top_k: null, reserve: null };
+  const answer = await app.call('POST', '/v1/match', { headers: COORDINATOR, body });
+  assert.equal(answer.status, 200, answer.text);
+});
+
 test('/docs needs nothing from elsewhere and runs nothing inline', async () => {
   const root = await app.call('GET', '/');
   assert.deepEqual([root.status, root.headers.get('Location')], [302, '/docs']);
