@@ -80,27 +80,34 @@ local function counter_of(term)
   return TERMS, term
 end
 
+local function set_of(list)
+  local set = {}
+  for _, value in ipairs(list) do set[value] = true end
+  return set
+end
+
 -- Moves a slot from the static terms `old` to `new` (lists without duplicates).
 local function move_static(slot, old, new)
-  local keep = {}
-  for _, term in ipairs(new) do keep[term] = true end
-  local had = {}
+  local had, keeps = set_of(old), set_of(new)
   for _, term in ipairs(old) do
-    had[term] = true
-    if not keep[term] then drop_counted(slot, term, counter_of(term)) end
+    if not keeps[term] then drop_counted(slot, term, counter_of(term)) end
   end
   for _, term in ipairs(new) do
     if not had[term] then add_counted(slot, term, counter_of(term)) end
   end
 end
 
--- True when the shard may take the new terms among these: the distinct terms of a shard are bounded.
-local function terms_fit(new)
-  local known = redis.call('HLEN', TERMS)
-  if known + #new <= C.max_terms then return true end
-  local fresh = 0
+-- The first of the static terms `new` that the shard has no room for, as its distinct terms are bounded; nil when it may take
+-- all of them. Those of `old`, which the miner has now, make room where nobody else has them.
+local function term_without_room(old, new)
+  local room = C.max_terms - redis.call('HLEN', TERMS)
+  if #new <= room then return nil end
+  local keeps, fresh = set_of(new), {}
   for _, term in ipairs(new) do
-    if redis.call('HEXISTS', TERMS, term) == 0 then fresh = fresh + 1 end
+    if counter_of(term) == TERMS and redis.call('HEXISTS', TERMS, term) == 0 then fresh[#fresh + 1] = term end
   end
-  return known + fresh <= C.max_terms
+  for _, term in ipairs(old) do
+    if not keeps[term] and redis.call('HGET', TERMS, term) == '1' then room = room + 1 end
+  end
+  return fresh[math.max(0, room) + 1]
 end

@@ -12,7 +12,7 @@ ARGV[8]   durable         '' or JSON of what Postgres remembers: then Postgres h
 ARGV[9..] field, value    the profile as hash fields; lists as JSON
 
 RETURNS {'ok', created (0|1), now, lease_until, session_until, next_heartbeat} (ms)
-      | {'unknown_key'} | {'too_many_terms'} | {'journal_full'}
+      | {'unknown_key'} | {'journal_full'} | {'too_many_terms', the first term without room}
 ]]
 --- @include "base"
 --- @include "record"
@@ -37,15 +37,20 @@ if durable_json == '' and (created or miner.key_digest ~= key_digest) then retur
 
 local fields = {}
 for i = FIRST_FIELD, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
-local profile = {
-  accel = cjson.decode(fields.accel), tags = cjson.decode(fields.tags), capabilities = cjson.decode(fields.capabilities),
-  gpu_key = fields.gpu_key, region = fields.region, vram = number_or(fields.gpu_vram_gb, -1),
-  ram = number_or(fields.ram_gb, -1),
-}
-local new_terms = static_terms(profile)
-if not terms_fit(new_terms) then return { 'too_many_terms' } end
+
 local changed = redis.call('HGET', miner_key(miner_id), 'profile_digest') ~= profile_digest
-if changed and journal_full() then return { 'journal_full' } end
+local old_terms, new_terms = {}, {}
+if changed then
+  if journal_full() then return { 'journal_full' } end
+  if not created then old_terms = static_terms(stored_profile(miner_id)) end
+  new_terms = static_terms({
+    accel = cjson.decode(fields.accel), tags = cjson.decode(fields.tags), capabilities = cjson.decode(fields.capabilities),
+    gpu_key = fields.gpu_key, region = fields.region, vram = number_or(fields.gpu_vram_gb, -1),
+    ram = number_or(fields.ram_gb, -1),
+  })
+  local term = term_without_room(old_terms, new_terms)
+  if term then return { 'too_many_terms', term } end
+end
 
 local pricing = load_pricing(miner_id)
 if created then
@@ -57,9 +62,7 @@ if created then
   local registration = string.sub(session_digest, 1, 16)
   redis.call('HSET', miner_key(miner_id), 'registered_at_ms', text_of(now), 'registered_outage_ms', text_of(outage_so_far(now)),
     'registration', registration, 'alpha', '2', 'beta', '2', 'trust_seq', '0')
-  move_static(miner.slot, {}, new_terms)
 else
-  if changed then move_static(miner.slot, static_terms(stored_profile(miner_id)), new_terms) end
   credit_uptime(miner, now)
   if miner.draining == 'self' then miner.draining = 'no' end
   if miner.region ~= fields.region then
@@ -68,6 +71,8 @@ else
     miner.indexed.bins = ''
   end
 end
+
+move_static(miner.slot, old_terms, new_terms)
 
 if durable_json ~= '' then
   local durable = cjson.decode(durable_json)

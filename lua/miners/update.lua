@@ -13,7 +13,7 @@ ARGV[9]   draining       '0' | '1' | ''; the miner's own wish, never lifts an op
 ARGV[10..] field, value  profile fields that change: base_price, max_parallel, tags, capabilities, accel (JSON)
 
 RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, args}...}}
-      | {'session_unknown'} | {'too_many_terms'} | {'journal_full'}
+      | {'session_unknown'} | {'journal_full'} | {'too_many_terms', the first term without room}
 ]]
 --- @include "base"
 --- @include "record"
@@ -50,9 +50,10 @@ if #flat > 0 then
   for _, list in ipairs({ 'tags', 'capabilities', 'accel' }) do
     if changes[list] then new[list] = cjson.decode(changes[list]) end
   end
-  local new_terms = static_terms(new)
-  if not terms_fit(new_terms) then return { 'too_many_terms' } end
-  move_static(miner.slot, static_terms(old), new_terms)
+  local old_terms, new_terms = static_terms(old), static_terms(new)
+  local term = term_without_room(old_terms, new_terms)
+  if term then return { 'too_many_terms', term } end
+  move_static(miner.slot, old_terms, new_terms)
   local version = text_of(next_version(miner_id, now))
   redis.call('HSET', key, 'profile_version', version, 'profile_digest', '', unpack(flat))
   redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', version, 'data',

@@ -54,17 +54,29 @@ export async function registerMiner(
     case 'unknown_key':
       throw wrongKey();
     case 'too_many_terms':
-      throw tooManyTerms();
+      throw tooManyTerms(result.term);
     case 'journal_full':
       throw journalFull();
   }
 }
 
-/** The index of a shard is full of distinct terms: MAX_TERMS_PER_SHARD. */
-export function tooManyTerms(): AppError {
+/** Which field of a profile a term of the index comes from, by what the term begins with. */
+const FIELD_OF_TERM: Readonly<Record<string, string>> = {
+  accel: 'accel',
+  cap: 'capabilities',
+  gpu: 'gpu_name',
+  region: 'region',
+  tag: 'tags',
+  task: 'tags',
+};
+
+/** The index of a shard is full of distinct terms (MAX_TERMS_PER_SHARD); `term` is the first without room. */
+export function tooManyTerms(term: string): AppError {
+  const path = FIELD_OF_TERM[term.split(':', 1)[0] as string];
   return new AppError(
     'conflict',
-    'the registry has no room for more distinct tags, capabilities and GPU names',
+    'the registry has no room for more distinct tags, capabilities, regions and GPU names',
+    path === undefined ? {} : { details: [{ path, message: 'has a value that no miner has yet' }] },
   );
 }
 

@@ -143,7 +143,7 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
       );
       switch (result.status) {
         case 'too_many_terms':
-          throw tooManyTerms();
+          throw tooManyTerms(result.term);
         case 'journal_full':
           throw journalFull();
         case 'ok':

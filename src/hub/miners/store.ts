@@ -84,9 +84,8 @@ export class MinerStore {
       durable === undefined ? '' : durableJson(durable),
       ...profileFields(profile),
     ]);
-    if (reply[0] === 'unknown_key' || reply[0] === 'too_many_terms' || reply[0] === 'journal_full') {
-      return { status: reply[0] };
-    }
+    if (reply[0] === 'too_many_terms') return { status: reply[0], term: reply[1] as string };
+    if (reply[0] === 'unknown_key' || reply[0] === 'journal_full') return { status: reply[0] };
     return { status: 'ok', created: reply[1] === 1, ...leaseOf(reply.slice(2)) };
   }
 
@@ -124,7 +123,8 @@ export class MinerStore {
       text(draining),
       ...profileFields(fields),
     ]);
-    if (reply[0] === 'too_many_terms' || reply[0] === 'journal_full') return { status: reply[0] };
+    if (reply[0] === 'too_many_terms') return { status: reply[0], term: reply[1] as string };
+    if (reply[0] === 'journal_full') return { status: reply[0] };
     return beatResult(reply);
   }
 

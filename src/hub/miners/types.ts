@@ -64,8 +64,11 @@ export type RegisterResult =
   | ({ status: 'ok'; created: boolean } & Lease)
   /** Redis does not know this key for this miner: Postgres must decide. */
   | { status: 'unknown_key' }
-  | { status: 'too_many_terms' }
+  | TooManyTerms
   | { status: 'journal_full' };
+
+/** The shard has MAX_TERMS_PER_SHARD distinct terms, and no room for this new one. */
+export type TooManyTerms = { status: 'too_many_terms'; term: string };
 
 /** Live readings of a heartbeat; a field that is absent keeps its value. */
 export interface Beat {
@@ -92,7 +95,7 @@ export type BeatResult =
   | ({ status: 'ok'; commands: PendingCommand[] } & Lease)
   | { status: 'session_unknown' };
 
-export type UpdateResult = BeatResult | { status: 'too_many_terms' } | { status: 'journal_full' };
+export type UpdateResult = BeatResult | TooManyTerms | { status: 'journal_full' };
 
 /** Every field of the miner's hash as stored; see docs/OPERATIONS.md for their meaning. */
 export type MinerHash = Record<string, string>;

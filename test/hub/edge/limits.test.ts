@@ -152,3 +152,45 @@ test('while Redis is down each replica counts for itself, and Redis counts again
     await waitFor(async () => (await register(app, 'outage-2')).status === 200, { timeoutMs: 20_000 });
   }
 });
+
+test('a shard that is full of distinct terms takes those it knows, and says which field brings a new one', async () => {
+  const max = 100;
+  const prefix = `${h.prefix}-terms`;
+  const app = await openApp(h, { REDIS_PREFIX: prefix, REDIS_SHARDS: '1', MAX_TERMS_PER_SHARD: String(max) });
+  const terms = () => app.deps.redis.hlen(`${prefix}:{0}:terms`);
+  const namesOf = (kind: string, count: number) => Array.from({ length: count }, (_, i) => `${kind}-${i}`);
+  const register = (miner_id: string, more: object = {}) =>
+    app.call('POST', '/v1/miners/register', { body: { ...PROFILE, miner_id, ...more } });
+  await app.register('first');
+  await app.register('second', { capabilities: namesOf('capability', max - 1 - (await terms())) });
+  await app.register('third', { capabilities: ['only of the third'] });
+  assert.equal(await terms(), max);
+
+  assert.equal((await register('first')).status, 200, 'unchanged');
+  assert.equal((await register('fourth', { gpu_vram: 80, ram_gb: 512 })).status, 200, 'sizes are no terms');
+  assert.equal((await register('third', { capabilities: ['another'] })).status, 200, 'one goes, one comes');
+  const refusals = [
+    ['capabilities', await register('fifth', { capabilities: ['new'] })],
+    ['gpu_name', await register('first', { gpu_name: 'RTX 6000' })],
+    ['region', await register('first', { region: 'mars' })],
+    [
+      'tags',
+      await app.call('POST', '/v1/miners/update', {
+        body: {
+          session_token: (await register('first')).json.session_token,
+          tags: ['new'],
+          price_token_per_ksec: 9,
+        },
+      }),
+    ],
+  ] as const;
+  for (const [path, { status, json }] of refusals) {
+    assert.equal(status, 409, path);
+    assert.deepEqual(
+      [json.error.code, json.error.details?.map((detail: { path: string }) => detail.path)],
+      ['conflict', [path]],
+    );
+  }
+  assert.equal((await app.deps.miners.get('first'))?.base_price, '0.5', 'all or nothing');
+  assert.equal(await terms(), max);
+});
