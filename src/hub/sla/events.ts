@@ -3,16 +3,22 @@ import type { Duplex } from 'node:stream';
 import * as v from 'valibot';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { createIdentify, type Identify } from '../../platform/auth.ts';
-import { clientAddress } from '../../platform/client-address.ts';
 import { toAppError, unavailable } from '../../platform/errors.ts';
 import { eventsChannel } from '../../platform/keys.ts';
+import { createHandshakeLimit, type LimitHandshake } from '../../platform/rate-limit.ts';
 import { addressSet } from '../../platform/settings.ts';
 import { type Subscriber, subscribe } from '../../platform/subscriber.ts';
-import { refuseUpgrade, requestIdOf, splitTarget, type UpgradeHandler } from '../../platform/upgrade.ts';
+import {
+  addressOf,
+  refuseUpgrade,
+  requestIdOf,
+  splitTarget,
+  type UpgradeHandler,
+} from '../../platform/upgrade.ts';
 import type { HubDeps } from '../deps.ts';
 import { type Alert, newestAlertId, readAlerts } from './publish.ts';
 
-type EventDeps = Pick<HubDeps, 'config' | 'log' | 'db'>;
+type EventDeps = Pick<HubDeps, 'config' | 'log' | 'metrics' | 'db'>;
 
 /** Where coordinators and administrators hear of alerts. */
 export const EVENTS_PATH = '/v1/events';
@@ -55,6 +61,7 @@ interface Watcher {
  */
 export class EventSockets {
   readonly #deps: EventDeps;
+  readonly #limitHandshake: LimitHandshake;
   readonly #identify: Identify;
   readonly #server = new WebSocketServer({
     noServer: true,
@@ -69,17 +76,16 @@ export class EventSockets {
 
   constructor(deps: EventDeps) {
     this.#deps = deps;
+    this.#limitHandshake = createHandshakeLimit(deps);
     this.#identify = createIdentify(deps.config);
     this.#ping = setInterval(() => this.#dropDead(), PING_EVERY_MS);
   }
 
   /** Takes a handshake over. */
   readonly upgrade: UpgradeHandler = (request, socket, head) => {
-    try {
-      this.#admit(request, socket, head);
-    } catch (error) {
-      refuseUpgrade(socket, toAppError(error), requestIdOf(request));
-    }
+    this.#admit(request, socket, head).catch((error: unknown) =>
+      refuseUpgrade(socket, toAppError(error), requestIdOf(request)),
+    );
   };
 
   /** Closes every watcher with 1012 and resolves when all are gone. Idempotent. */
@@ -96,14 +102,10 @@ export class EventSockets {
     return this.#stopped;
   }
 
-  #admit(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const { headers } = request;
-    const address = clientAddress(
-      request.socket.remoteAddress,
-      [headers['x-forwarded-for']].flat().join(','),
-      addressSet(this.#deps.config.trusted_proxies),
-    );
-    const header = (name: string) => [headers[name.toLowerCase()]].flat()[0];
+  async #admit(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    await this.#limitHandshake(request);
+    const address = addressOf(request, addressSet(this.#deps.config.trusted_proxies));
+    const header = (name: string) => [request.headers[name.toLowerCase()]].flat()[0];
     this.#identify(address, header, ['coordinator', 'admin']);
     if (this.#stopped !== undefined) throw unavailable('this replica');
     if (this.#server.clients.size >= MAX_WATCHERS) throw unavailable('another watcher');
