@@ -41,8 +41,14 @@ async function suspectSlots(registry: Registry, shard: number, seen: Seen): Prom
   for (let slot = 0; slot < next; slot++) {
     if (!free.has(slot) && !seen.owners.has(slot)) suspects.add(slot);
   }
-  for (const slot of [...free, ...seen.owners.keys()]) {
-    if (slot >= next) suspects.add(slot);
-  }
+  // A counter that went back is mended once: by the highest of the slots that it does not count.
+  const last = Math.max(highest(free), highest(seen.owners.keys()));
+  if (last >= next) suspects.add(last);
   return suspects;
+}
+
+function highest(slots: Iterable<number>): number {
+  let found = -1;
+  for (const slot of slots) found = Math.max(found, slot);
+  return found;
 }
