@@ -2,6 +2,7 @@ import type { Hono } from 'hono';
 import * as v from 'valibot';
 import type { AppEnv } from '../platform/app-env.ts';
 import { operation } from '../platform/openapi.ts';
+import { sharedProbe } from '../platform/shared-probe.ts';
 import { VERSION } from '../platform/version.ts';
 import { readLive } from './admin/store.ts';
 import type { CoordinatorDeps, CoordinatorState } from './deps.ts';
@@ -29,6 +30,8 @@ const observing = { tag: 'Observing', auth: [] } as const;
 
 /** Health, liveness, readiness and metrics. Open to all, for watchers hold no secrets; bind to a private address. */
 export function healthRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, state: CoordinatorState): void {
+  const answersPostgres = sharedProbe(() => deps.db.ping(POSTGRES_BUDGET_MS));
+  const refresh = sharedProbe(() => refreshGauges(deps));
   const describe = operation({
     ...observing,
     summary: 'Health of the coordinator: 200 while Postgres answers, 503 when not',
@@ -36,7 +39,7 @@ export function healthRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, state: Co
   });
   for (const path of ['/v1/health', '/health']) {
     app.get(path, describe, async (c) => {
-      const postgres = (await deps.db.ping(POSTGRES_BUDGET_MS)) ? 'ok' : 'down';
+      const postgres = (await answersPostgres()) ? 'ok' : 'down';
       const answer = {
         status: postgres,
         postgres,
@@ -63,8 +66,7 @@ export function healthRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, state: Co
     }),
     async (c) => {
       if (state.draining) return c.json({ status: 'draining' }, 503);
-      const answers = await deps.db.ping(POSTGRES_BUDGET_MS);
-      return answers ? c.json({ status: 'ok' }) : c.json({ status: 'down' }, 503);
+      return (await answersPostgres()) ? c.json({ status: 'ok' }) : c.json({ status: 'down' }, 503);
     },
   );
 
@@ -75,7 +77,7 @@ export function healthRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, state: Co
   });
   for (const path of ['/v1/metrics', '/metrics']) {
     app.get(path, describeMetrics, async (c) => {
-      await refreshGauges(deps);
+      await refresh();
       const { registry } = deps.metrics;
       return c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType });
     });

@@ -1,4 +1,5 @@
 import { isConnectionError } from '../platform/errors.ts';
+import { sharedProbe } from '../platform/shared-probe.ts';
 import type { HubDeps } from './deps.ts';
 import type { FleetStats } from './miners/types.ts';
 
@@ -10,8 +11,6 @@ export interface Health {
   readonly postgres: 'ok' | 'down';
 }
 
-/** Probes are shared for this long, so that many watchers cost no more than one. */
-const FRESH_MS = 1000;
 const POSTGRES_BUDGET_MS = 700;
 
 /**
@@ -19,18 +18,7 @@ const POSTGRES_BUDGET_MS = 700;
  * within the command timeout of Redis, and never throws for a store that is away.
  */
 export function createHealthCheck(deps: Pick<HubDeps, 'miners' | 'db'>): () => Promise<Health> {
-  let latest: Promise<Health> | undefined;
-  let startedMs = 0;
-  return () => {
-    if (latest === undefined || performance.now() - startedMs > FRESH_MS) {
-      startedMs = performance.now();
-      latest = probe(deps);
-      latest.catch(() => {
-        latest = undefined;
-      });
-    }
-    return latest;
-  };
+  return sharedProbe(() => probe(deps));
 }
 
 async function probe(deps: Pick<HubDeps, 'miners' | 'db'>): Promise<Health> {
