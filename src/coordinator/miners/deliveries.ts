@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
 import { statement } from '../../platform/statement.ts';
+import { fullJitterMs } from '../../sdk/backoff.ts';
 import { report } from '../jobs/effects.ts';
 import { jobs } from '../jobs/tables.ts';
 import { change, isIn, mayChange } from '../jobs/transition.ts';
@@ -23,6 +24,8 @@ const GATHER_MS = 50;
 const BATCH = 500;
 /** What cannot be noted for longer than it takes to gather so many is given out again, and its first miner is told with its result. */
 const MAX_WAITING = 10_000;
+/** Between attempts while Postgres does not take them: never so long that a job is taken for lost meanwhile. */
+const RETRY = { baseMs: GATHER_MS, capMs: 1000 };
 /** Much longer than an answer and its note take. */
 const LOST_AFTER_SEC = 10;
 
@@ -39,6 +42,8 @@ export class Deliveries {
   readonly #waiting = new Map<string, Assignment>();
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
+  #failures = 0;
+  #isClosed = false;
 
   /** @param reports whether there is a pool hub that is told */
   constructor(db: Database, log: Logger, reports: boolean) {
@@ -49,7 +54,7 @@ export class Deliveries {
 
   note(assignment: Assignment): void {
     if (this.#waiting.size < MAX_WAITING) this.#waiting.set(assignment.jobId, assignment);
-    this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
+    if (this.#writing === undefined) this.#schedule(GATHER_MS);
   }
 
   /** The place on its miner that was held for a job of which the note is not written yet. */
@@ -57,34 +62,40 @@ export class Deliveries {
     return this.#waiting.get(jobId)?.reservationId ?? null;
   }
 
-  /** Writes down what it can at once. */
+  /** Writes down all of it, or as much as Postgres takes at once. */
   async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
     await this.#writing;
-    await this.#flush();
-    clearTimeout(this.#timer);
+    while (this.#waiting.size > 0 && (await this.#write()));
   }
 
-  /** Writes down what has gathered; what Postgres does not take now stays for the next time. */
-  async #flush(): Promise<void> {
-    clearTimeout(this.#timer);
+  #schedule(waitMs: number): void {
+    if (!this.#isClosed) this.#timer ??= setTimeout(() => this.#flush(), waitMs);
+  }
+
+  #flush(): void {
     this.#timer = undefined;
-    this.#writing ??= this.#write().finally(() => {
+    this.#writing = this.#write().then((isWritten) => {
       this.#writing = undefined;
-      if (this.#waiting.size > 0) this.#timer ??= setTimeout(() => void this.#flush(), GATHER_MS);
+      this.#failures = isWritten ? 0 : this.#failures + 1;
+      if (this.#waiting.size > 0)
+        this.#schedule(GATHER_MS + (isWritten ? 0 : fullJitterMs(this.#failures, RETRY)));
     });
-    return this.#writing;
   }
 
-  async #write(): Promise<void> {
+  /** Writes a batch down. @returns whether Postgres took it; what it did not take stays for the next time */
+  async #write(): Promise<boolean> {
     const batch = [...this.#waiting.values()].slice(0, BATCH);
-    if (batch.length === 0) return;
     try {
       await markDelivered(this.#db, batch, this.#reports);
-      for (const assignment of batch)
-        if (this.#waiting.get(assignment.jobId) === assignment) this.#waiting.delete(assignment.jobId);
     } catch (error) {
       this.#log.debug({ err: error }, 'deliveries are noted later');
+      return false;
     }
+    for (const assignment of batch)
+      if (this.#waiting.get(assignment.jobId) === assignment) this.#waiting.delete(assignment.jobId);
+    return true;
   }
 }
 
