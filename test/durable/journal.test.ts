@@ -45,6 +45,12 @@ const feedbackData = (minerId: string, jobId: string) =>
     at_ms: Date.now(),
   });
 
+test('a drain does not bring back the journal of a shard that is gone', async () => {
+  const gone = 7;
+  assert.deepEqual(await drainShard(drainDeps, [], gone, 100, 10_000), { written: 0, dead: 0 });
+  assert.deepEqual(await h.redis.keys(`${shardPrefix(h.prefix, gone)}*`), []);
+});
+
 test('a registration, its changes and the departure reach the row of the miner', async () => {
   const id = await registerMiner(hub, undefined, profileOf({ tenant_id: 'acme', gpu_count: 2 }));
   await drain();
@@ -59,12 +65,12 @@ test('a registration, its changes and the departure reach the row of the miner',
   assert.deepEqual([registered.walletAddress, registered.removedAt], [null, null]);
   assert.ok(registered.lastSeenAt !== null && registered.profileVersion > 0);
 
-  const change = { base_price: '0.7', tags: ['slow'], max_parallel: 2 };
+  const change = { base_price: '0.7', tags: ['slow'], max_parallel: 2, region: 'us' };
   assert.equal((await hub.miners.update(id, session(id), {}, change)).status, 'ok');
   await drain();
   const changed = await rowOf(id);
   assert.deepEqual([changed.basePrice, changed.tags, changed.maxParallel], ['0.70000000', ['slow'], 2]);
-  assert.deepEqual(changed.capabilities, ['embed'], 'what did not change is kept');
+  assert.deepEqual([changed.capabilities, changed.region], [['embed'], 'us'], 'what did not change is kept');
 
   await hub.miners.logout(id, session(id));
   await drain();

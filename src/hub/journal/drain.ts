@@ -93,8 +93,9 @@ async function readBatch(
 ): Promise<JournalEntry[]> {
   const read = () => redis.xreadgroup('GROUP', GROUP, CONSUMER, 'COUNT', count, 'STREAMS', stream, from);
   const reply = await read().catch(async (error: unknown) => {
-    // The first drain of a stream, or of one that Redis has lost.
+    // The first drain of a stream, or of one that Redis has lost, or that went with its shard: that one must not be made again.
     if (!(error instanceof Error) || !error.message.startsWith('NOGROUP')) throw error;
+    if ((await redis.exists(stream)) === 0) return null;
     await createGroup(redis, stream);
     return read();
   });
@@ -104,7 +105,7 @@ async function readBatch(
 
 async function createGroup(redis: RedisClient, stream: string): Promise<void> {
   try {
-    await redis.xgroup('CREATE', stream, GROUP, '0', 'MKSTREAM');
+    await redis.xgroup('CREATE', stream, GROUP, '0');
   } catch (error) {
     // Another worker was first.
     if (!(error instanceof Error) || !error.message.startsWith('BUSYGROUP')) throw error;
