@@ -27,9 +27,11 @@ export interface CoordinatorDeps {
   readonly node: ChainNode | undefined;
 }
 
-/** `draining` from the first signal on. */
 export interface CoordinatorState {
+  /** From the first signal on. */
   draining: boolean;
+  /** Whether the schema is known to be the newest. */
+  migrated: boolean;
 }
 
 const CLOSE_BUDGET_MS = 2000;

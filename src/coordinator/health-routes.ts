@@ -61,12 +61,13 @@ export function healthRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, state: Co
     '/readyz',
     operation({
       ...observing,
-      summary: 'May be sent requests: 503 while draining or without Postgres',
+      summary: 'May be sent requests: 503 while draining, without Postgres or before it is migrated',
       answers: { 200: ProbeAnswer, 503: ProbeAnswer },
     }),
     async (c) => {
       if (state.draining) return c.json({ status: 'draining' }, 503);
-      return (await answersPostgres()) ? c.json({ status: 'ok' }) : c.json({ status: 'down' }, 503);
+      const isReady = state.migrated && (await answersPostgres());
+      return isReady ? c.json({ status: 'ok' }) : c.json({ status: 'down' }, 503);
     },
   );
 

@@ -43,18 +43,27 @@ export async function migrateDatabase(dsn: string, timeoutMs = 60_000): Promise<
 
 /**
  * Migrates for a process that serves without Postgres too: tries until it has succeeded once, with backoff and jitter.
- * @returns `settled`, which resolves after the first attempt however it ends, and `stop`, which ends the attempts
+ * @returns `settled`, which resolves after the first attempt however it ends, `migrated`, which resolves after the one that succeeds, unless
+ * it was stopped before, and `stop`, which ends the attempts
  */
-export function keepMigrating(dsn: string, log: Logger): { settled: Promise<void>; stop(): void } {
+export function keepMigrating(
+  dsn: string,
+  log: Logger,
+): { settled: Promise<void>; migrated: Promise<void>; stop(): void } {
   const ending = new AbortController();
   let settle = () => {};
   const settled = new Promise<void>((resolve) => {
     settle = resolve;
   });
+  let succeed = () => {};
+  const migrated = new Promise<void>((resolve) => {
+    succeed = resolve;
+  });
   const attempt = async () => {
     for (let waitMs = RETRY_MIN_MS; !ending.signal.aborted; waitMs = Math.min(RETRY_MAX_MS, waitMs * 2)) {
       try {
         await migrateDatabase(dsn);
+        if (!ending.signal.aborted) succeed();
         return;
       } catch (error) {
         log.warn({ err: error }, 'the database is not migrated yet');
@@ -67,5 +76,5 @@ export function keepMigrating(dsn: string, log: Logger): { settled: Promise<void
     }
   };
   void attempt();
-  return { settled, stop: () => ending.abort() };
+  return { settled, migrated, stop: () => ending.abort() };
 }

@@ -150,11 +150,15 @@ test('the OpenAPI document and its page are complete and need nothing from elsew
   assert.doesNotMatch(page.text, /https?:\/\//);
 });
 
-test('while Postgres is away calls fail fast, polls wait, and all works again by itself', {
+test('before Postgres is there a replica is not ready; while it is away calls fail fast, polls wait, and all works again by itself', {
   timeout: 90_000,
 }, async () => {
   const server = await h.privatePostgres();
+  await server.stop();
   const own = await openReplica(h, { DB_DSN: server.dsn, DB_CONNECT_TIMEOUT_SEC: '1', LOG_LEVEL: 'silent' });
+  assert.equal((await own.call('GET', '/readyz')).status, 503);
+  await server.start();
+  await waitFor(async () => (await own.call('GET', '/readyz')).status === 200, { timeoutMs: 30_000 });
   await register(own, 'outage');
   const poll = pollOnce(own, 'outage', 20);
   await waitFor(async () => (await own.call('GET', '/health')).json.polls_held === 1);
