@@ -142,6 +142,10 @@ export const InvoiceAnswer = v.pipe(
         unit_price: v.pipe(v.nullable(v.string()), v.description('null when the records have several')),
         amount: v.string(),
         records: v.number(),
+        late: v.pipe(
+          v.optional(v.literal(true)),
+          v.description('used in former periods, and reported after those were invoiced'),
+        ),
       }),
     ),
     subtotal: v.string(),
@@ -190,7 +194,16 @@ export const TenantAnswer = v.pipe(
     tenant_id: v.string(),
     plan: v.nullable(v.string()),
     month: v.string(),
-    limits: v.array(v.object({ resource_type: v.string(), limit: v.string(), used: v.string() })),
+    limits: v.array(
+      v.object({
+        resource_type: v.string(),
+        limit: v.string(),
+        used: v.pipe(
+          v.string(),
+          v.description('what is done; of jobs, those under way count against the limit too'),
+        ),
+      }),
+    ),
   }),
   v.metadata({ ref: 'Tenant' }),
 );
