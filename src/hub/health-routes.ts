@@ -74,7 +74,7 @@ function healthAnswer({ status, fleet, redis, postgres }: Health): v.InferOutput
   };
 }
 
-/** Takes the totals that live in Redis, so that every replica shows the same; unknown gauges are left out. */
+/** Takes the counts that live in Redis, so that every replica shows the same; unknown ones are left out. */
 function setFleetMetrics(metrics: Metrics, fleet: Health['fleet']): void {
   const gauges = [
     [metrics.minersOnline, fleet?.online],
@@ -84,14 +84,5 @@ function setFleetMetrics(metrics: Metrics, fleet: Health['fleet']): void {
   for (const [gauge, value] of gauges) {
     if (value === undefined) gauge.remove();
     else gauge.set(value);
-  }
-  if (fleet === null) return;
-  const totals = [
-    [metrics.reaperRemoved, fleet.reaped],
-    [metrics.reaperHeldBack, fleet.reaperHeld],
-  ] as const;
-  for (const [counter, total] of totals) {
-    counter.reset();
-    counter.inc(total);
   }
 }

@@ -11,9 +11,8 @@ const READ = ['deploy/grafana/pool-hub.json', 'docs/OPERATIONS.md', 'docs/COORDI
 /** Labels that Prometheus adds, and the bound of a histogram's bucket. */
 const ADDED = ['le', 'instance', 'job'];
 
-/** Totals of the whole fleet, which every hub shows alike: the sum over instances would count them once for each. */
-const OF_THE_FLEET =
-  /\bsum\b[^"]*\bpoolhub_(miners_online|reservations|journal_lag|reaper_(removed|held_back)_total|tasks|usage_records)\b/;
+/** Counts of the whole fleet, which every hub shows alike: the sum over instances would count them once for each. */
+const OF_THE_FLEET = /\bsum\b[^"]*\bpoolhub_(miners_online|reservations|journal_lag|tasks|usage_records)\b/;
 
 /** Names as queries write them, with the labels of each. */
 function labelsByName(registry: Registry): Map<string, readonly string[]> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { keys, shardPrefix } from '../../../src/platform/keys.ts';
 import { harness } from '../../support/harness.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { COORDINATOR, openApp, PROFILE } from './app.ts';
@@ -18,6 +19,14 @@ test('health counts, and both paths are the same', async () => {
   assert.equal(health.avg_latency_ms, null, 'nobody has told a latency yet');
   assert.deepEqual([health.redis, health.postgres], ['ok', 'ok']);
   assert.deepEqual(Object.keys((await app.call('GET', '/health')).json), Object.keys(health));
+});
+
+test('what the reaper did is counted by the worker that did it, not by each hub as well', async () => {
+  const app = await openApp(h);
+  await app.deps.redis.hset(keys.stats(shardPrefix(h.prefix, 0)), { reaped: 3, reaper_held: 2 });
+  const { text } = await app.call('GET', '/metrics');
+  for (const counter of ['removed', 'held_back'])
+    assert.match(text, new RegExp(`^poolhub_reaper_${counter}_total 0$`, 'm'));
 });
 
 test('draining shows in readiness only', async () => {
