@@ -78,6 +78,33 @@ test('an invoice has the records of its period, and stays as it is', async () =>
   assert.deepEqual(found.json, json);
 });
 
+test('what is reported after its period was invoiced comes on the next invoice, in lines of its own', async () => {
+  const january = '2026-01-31T23:59:59Z';
+  // Of a period that nobody has invoiced: it waits for that.
+  await use('late', { timestamp: '2025-12-31T00:00:00Z', quantity: '100' });
+  await use('late');
+  assert.equal((await invoice('late')).json.subtotal, '0.5');
+  await use('late', { timestamp: january, quantity: '3' });
+  await use('late', { timestamp: january, currency: 'EUR' });
+  assert.equal((await invoice('late')).json.subtotal, '0.5');
+  await use('late', { timestamp: '2026-02-10T00:00:00Z', quantity: '2' });
+  const { json } = await invoice('late', '2026-02-01', '2026-03-01');
+  const line = { resource_type: 'gpu_hours', unit_price: '0.5', records: 1 };
+  assert.deepEqual(json.line_items, [
+    { ...line, quantity: '2', amount: '1' },
+    { ...line, quantity: '3', amount: '1.5', late: true },
+  ]);
+  assert.equal(json.subtotal, '2.5');
+  const page = await app.call('GET', `/api/billing/invoices/${json.invoice_number}/page`, { headers });
+  assert.match(page.text, /<td>gpu hours, former periods<\/td><td>3<\/td>/);
+  // A month without use has an invoice for what is late, and none when nothing is.
+  await use('late', { timestamp: '2026-02-28T00:00:00Z', quantity: '4' });
+  const quiet = await invoice('late', '2026-03-01', '2026-04-01');
+  assert.deepEqual(quiet.json.line_items, [{ ...line, quantity: '4', amount: '2', late: true }]);
+  assert.equal((await invoice('late', '2026-04-01', '2026-05-01')).status, 404);
+  assert.equal((await invoice('late', '2025-12-01', '2026-01-01')).json.subtotal, '50');
+});
+
 test('a tenant may be named as the pool hub lets it', async () => {
   const tenant = 'Zoë & Söhne/1 <b>';
   await use(tenant, { job_id: 'job 1 of 2' });

@@ -67,7 +67,7 @@ export function invoicePage(row: InvoiceRow): string {
 ${invoice.line_items.map(
   (
     line,
-  ) => html`<tr><td>${line.resource_type.replaceAll('_', ' ')}</td><td>${line.quantity}</td><td>${line.unit_price ?? 'various'}</td><td>${money(line.amount)}</td></tr>
+  ) => html`<tr><td>${line.resource_type.replaceAll('_', ' ')}${line.late ? ', former periods' : ''}</td><td>${line.quantity}</td><td>${line.unit_price ?? 'various'}</td><td>${money(line.amount)}</td></tr>
 `,
 )}</tbody>
 <tfoot>

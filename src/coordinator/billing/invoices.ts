@@ -1,9 +1,10 @@
 /**
  * Invoices. One is made in three steps, each a statement of its own, so that no step is long however many records there are:
  * its number is taken, the records are put on it in batches, it is closed and summed up. Whoever asks for the same period goes on where
- * the others are, or where somebody has died.
+ * the others are, or where somebody has died. An invoice does not change any more: what is reported of its period afterwards comes on the next
+ * invoice of the tenant, in lines of its own.
  */
-import { and, eq, sql } from 'drizzle-orm';
+import { and, eq, type SQL, sql } from 'drizzle-orm';
 import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
 import { invoiceNumbers, invoices, usageRecords } from './tables.ts';
 
@@ -29,7 +30,8 @@ const DAY_MS = 86_400_000;
 const RATE_PLACES = 8;
 
 /**
- * The invoice of a period: the one there is, else a new one with the records of the period that are on no invoice yet.
+ * The invoice of a period: the one there is, else a new one with the records of the period that are on no invoice yet, and those of former periods
+ * that came after their invoices.
  * @returns undefined when there is nothing to put on one
  */
 export async function makeInvoice(
@@ -41,7 +43,8 @@ export async function makeInvoice(
     (await db.run((orm) => ofPeriod(orm, period))) ?? (await db.run((orm) => begin(orm, period, settings)));
   if (begun === undefined) return undefined;
   if (begun.status === 'collecting') {
-    while ((await db.run((orm) => collect(orm, begun, period))) > 0);
+    for (const which of [isOfPeriod(period), isLate(period)])
+      while ((await db.run((orm) => collect(orm, begun, which))) > 0);
     await db.run((orm) => close(orm, begun.invoiceNumber));
   }
   if (begun.status !== 'draft') await db.run((orm) => sumUp(orm, begun.invoiceNumber));
@@ -81,7 +84,8 @@ async function begin(
   try {
     await orm.execute(sql`
       with anything as (
-        select from ${usageRecords} where ${isFree(period)} limit 1
+        (select from ${usageRecords} where ${isOfPeriod(period)} limit 1)
+        union all (select from ${usageRecords} where ${isLate(period)} limit 1) limit 1
       ), numbered as (
         insert into ${invoiceNumbers} as counter (tenant_id, day, last)
         select ${tenantId}, ${day}::date, 1 from anything
@@ -108,14 +112,14 @@ async function begin(
 async function collect(
   orm: Orm,
   { invoiceNumber }: Pick<InvoiceRow, 'invoiceNumber'>,
-  period: InvoicePeriod,
+  which: SQL,
 ): Promise<number> {
   const rows = await orm.execute<{ n: number }>(sql`
     with open as materialized (
       select invoice_number from ${invoices}
       where invoice_number = ${invoiceNumber} and status = 'collecting' for share
     ), free as materialized (
-      select id from ${usageRecords} where ${isFree(period)} and exists (select from open)
+      select id from ${usageRecords} where ${which} and exists (select from open)
       order by used_at limit ${BATCH} for update
     ), taken as (
       update ${usageRecords} set invoice_number = ${invoiceNumber} from free
@@ -137,14 +141,14 @@ async function close(orm: Orm, invoiceNumber: string): Promise<void> {
 async function sumUp(orm: Orm, invoiceNumber: string): Promise<void> {
   await orm.execute(sql`
     with lines as materialized (
-      select resource_type, sum(quantity) as quantity, sum(total_amount) as amount, count(*) as records,
-        case when min(unit_price) = max(unit_price) then min(unit_price) end as unit_price
-      from ${usageRecords} where invoice_number = ${invoiceNumber} group by resource_type
+      select u.resource_type, u.used_at < i.period_start as is_late, sum(u.quantity) as quantity, sum(u.total_amount) as amount,
+        count(*) as records, case when min(u.unit_price) = max(u.unit_price) then min(u.unit_price) end as unit_price
+      from ${usageRecords} u join ${invoices} i using (invoice_number) where u.invoice_number = ${invoiceNumber} group by 1, 2
     ), summed as (
       select coalesce(sum(amount), 0) as subtotal, coalesce(jsonb_agg(jsonb_build_object(
           'resource_type', resource_type, 'quantity', trim_scale(quantity)::text,
-          'unit_price', trim_scale(unit_price)::text, 'amount', trim_scale(amount)::text, 'records', records
-        ) order by resource_type), '[]'::jsonb) as lines
+          'unit_price', trim_scale(unit_price)::text, 'amount', trim_scale(amount)::text, 'records', records)
+          || case when is_late then '{"late": true}'::jsonb else '{}' end order by is_late, resource_type), '[]'::jsonb) as lines
       from lines
     )
     update ${invoices} set status = 'draft', lines = summed.lines, subtotal = summed.subtotal,
@@ -153,8 +157,25 @@ async function sumUp(orm: Orm, invoiceNumber: string): Promise<void> {
 }
 
 /** The records of a period that are on no invoice. */
-function isFree({ tenantId, start, end, currency }: InvoicePeriod) {
+function isOfPeriod(period: InvoicePeriod): SQL {
+  return isFree(period, at(period.start), at(period.end));
+}
+
+/** Those of former periods that are on no invoice although their period was invoiced; found from the invoices, so that no others are read. */
+function isLate(period: InvoicePeriod): SQL {
+  const { tenantId, start, currency } = period;
+  return sql`${usageRecords.id} in (
+    select late.id from ${invoices} i, lateral (
+      select id from ${usageRecords} where ${isFree(period, sql`i.period_start`, sql`least(i.period_end, ${at(start)})`)}) late
+    where i.tenant_id = ${tenantId} and i.currency = ${currency} and i.period_start < ${at(start)} and i.status <> 'collecting')
+    and ${usageRecords.invoiceNumber} is null`;
+}
+
+function isFree({ tenantId, currency }: InvoicePeriod, start: SQL, end: SQL): SQL {
   return sql`${usageRecords.tenantId} = ${tenantId} and ${usageRecords.currency} = ${currency}
-    and ${usageRecords.invoiceNumber} is null and ${usageRecords.usedAt} >= ${start.toISOString()}::timestamptz
-    and ${usageRecords.usedAt} < ${end.toISOString()}::timestamptz`;
+    and ${usageRecords.invoiceNumber} is null and ${usageRecords.usedAt} >= ${start} and ${usageRecords.usedAt} < ${end}`;
+}
+
+function at(moment: Date): SQL {
+  return sql`${moment.toISOString()}::timestamptz`;
 }

@@ -26,6 +26,8 @@ export interface InvoiceLine {
   readonly unit_price: string | null;
   readonly amount: string;
   readonly records: number;
+  /** Of former periods, reported after those were invoiced. */
+  readonly late?: true;
 }
 
 /** Monthly limits of a plan by resource; a resource without one is not limited. */
