@@ -1,26 +1,13 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-
-/** From a tenth of a millisecond to the ten seconds after which nobody waits. */
-const LATENCY_BUCKETS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
+import { openRegistry } from '../platform/metrics.ts';
 
 export type CoordinatorMetrics = ReturnType<typeof createCoordinatorMetrics>;
 
 /**
  * The metrics of one coordinator process, in a registry of their own. No label holds an id or anything else that a client chose freely.
- * @param options.process whether to add the metrics of the Node process (off in tests, which make many registries)
+ * @param options as of `openRegistry`
  */
 export function createCoordinatorMetrics(options: { process: boolean } = { process: true }) {
-  const registry = new Registry();
-  const registers = [registry];
-  if (options.process) collectDefaultMetrics({ register: registry });
-
-  const counter = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Counter<L>({ name, help, labelNames: [...labelNames], registers });
-  const latency = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Histogram<L>({ name, help, labelNames: [...labelNames], buckets: LATENCY_BUCKETS_MS, registers });
-  const gauge = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Gauge<L>({ name, help, labelNames: [...labelNames], registers });
-
+  const { registry, counter, gauge, latency } = openRegistry(options);
   return {
     registry,
     httpDurationMs: latency('coordinator_http_duration_ms', 'Milliseconds a request took, by route pattern', [

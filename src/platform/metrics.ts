@@ -3,26 +3,39 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** From a tenth of a millisecond to the ten seconds after which nobody waits. */
 const LATENCY_BUCKETS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
 
-export type Metrics = ReturnType<typeof createMetrics>;
-
 /**
- * The metrics of one process, in a registry of their own. No label ever holds a miner id, a token or anything else a client chose
- * freely. Gauges of the fleet start without a value: unknown is absent, not 0.
+ * A registry for one process, and what makes metrics in it.
  * @param options.process whether to add the metrics of the Node process (off in tests, which make many registries)
  */
-export function createMetrics(options: { process: boolean } = { process: true }) {
+export function openRegistry(options: { process: boolean }) {
   const registry = new Registry();
   const registers = [registry];
   if (options.process) collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    counter: <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+      new Counter<L>({ name, help, labelNames: [...labelNames], registers }),
+    gauge: <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+      new Gauge<L>({ name, help, labelNames: [...labelNames], registers }),
+    latency: <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
+      new Histogram<L>({ name, help, labelNames: [...labelNames], buckets: LATENCY_BUCKETS_MS, registers }),
+  };
+}
 
-  const counter = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Counter<L>({ name, help, labelNames: [...labelNames], registers });
-  const latency = <L extends string = never>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Histogram<L>({ name, help, labelNames: [...labelNames], buckets: LATENCY_BUCKETS_MS, registers });
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/**
+ * The metrics of one hub or worker. No label ever holds a miner id, a token or anything else a client chose
+ * freely. Gauges of the fleet start without a value: unknown is absent, not 0.
+ * @param options as of `openRegistry`
+ */
+export function createMetrics(options: { process: boolean } = { process: true }) {
+  const make = openRegistry(options);
+  const { registry, counter, gauge, latency } = make;
   const fleetGauge = (name: string, help: string) => {
-    const gauge = new Gauge({ name, help, registers });
-    gauge.remove();
-    return gauge;
+    const made = gauge(name, help);
+    made.remove();
+    return made;
   };
 
   return {
@@ -49,11 +62,7 @@ export function createMetrics(options: { process: boolean } = { process: true })
     heartbeats: counter('poolhub_heartbeats_total', 'Heartbeats taken, by transport: http, ws', [
       'transport',
     ]),
-    wsConnections: new Gauge({
-      name: 'poolhub_ws_connections',
-      help: 'Open miner sockets of this process',
-      registers,
-    }),
+    wsConnections: gauge('poolhub_ws_connections', 'Open miner sockets of this process'),
     wsClosed: counter('poolhub_ws_closed_total', 'Miner sockets closed by the hub, by close code', ['code']),
     scriptDurationMs: latency(
       'poolhub_script_duration_ms',
@@ -75,43 +84,32 @@ export function createMetrics(options: { process: boolean } = { process: true })
       'type',
     ]),
     journalDead: counter('poolhub_journal_dead_total', 'Journal entries put aside as unreadable', ['type']),
-    ...taskMetrics(registry),
+    ...taskMetrics(make),
   };
 }
 
 /** What the worker counts beside the rest. */
-function taskMetrics(registry: Registry) {
-  const registers = [registry];
+function taskMetrics({ counter, gauge }: ReturnType<typeof openRegistry>) {
   return {
-    webhookDeliveries: new Counter({
-      name: 'poolhub_webhook_deliveries_total',
-      help: 'Attempts to deliver an alert, by result: sent, retried, given_up',
-      labelNames: ['result'],
-      registers,
-    }),
-    usageSends: new Counter({
-      name: 'poolhub_usage_sends_total',
-      help: 'Usage records given to the coordinator, by result: accepted, put_off, refused',
-      labelNames: ['result'],
-      registers,
-    }),
-    usageRecords: new Gauge({
-      name: 'poolhub_usage_records',
-      help: 'Usage records that the coordinator does not have, by state: waiting, due, failing, refused; no more than a million are counted',
-      labelNames: ['state'],
-      registers,
-    }),
-    tasksFailed: new Counter({
-      name: 'poolhub_tasks_failed_total',
-      help: 'Runs of tasks that failed, by queue and task',
-      labelNames: ['queue', 'task'],
-      registers,
-    }),
-    tasks: new Gauge({
-      name: 'poolhub_tasks',
-      help: 'Tasks of the worker queues, by state',
-      labelNames: ['queue', 'state'],
-      registers,
-    }),
+    webhookDeliveries: counter(
+      'poolhub_webhook_deliveries_total',
+      'Attempts to deliver an alert, by result: sent, retried, given_up',
+      ['result'],
+    ),
+    usageSends: counter(
+      'poolhub_usage_sends_total',
+      'Usage records given to the coordinator, by result: accepted, put_off, refused',
+      ['result'],
+    ),
+    usageRecords: gauge(
+      'poolhub_usage_records',
+      'Usage records that the coordinator does not have, by state: waiting, due, failing, refused; no more than a million are counted',
+      ['state'],
+    ),
+    tasksFailed: counter('poolhub_tasks_failed_total', 'Runs of tasks that failed, by queue and task', [
+      'queue',
+      'task',
+    ]),
+    tasks: gauge('poolhub_tasks', 'Tasks of the worker queues, by state', ['queue', 'state']),
   };
 }
