@@ -73,6 +73,13 @@ local function move_bins(slot, region, old, new)
   for added = position + 1, #new do move_bin(slot, region, added, nil, new[added]) end
 end
 
+-- Takes a miner out of the histogram of its region, before it is settled in another.
+local function change_region(miner, region)
+  if region == miner.region then return end
+  move_bins(miner.slot, miner.region, miner.indexed.bins, {})
+  miner.indexed.bins, miner.region = '', region
+end
+
 -- Where a static term is counted: sizes are numbers of a family, everything else is a field of `terms`.
 local function counter_of(term)
   local family, number = string.match(term, '^(v?ram%-[hl][io]):(%d+)$')

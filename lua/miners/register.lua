@@ -65,11 +65,7 @@ if created then
 else
   credit_uptime(miner, now)
   if miner.draining == 'self' then miner.draining = 'no' end
-  if miner.region ~= fields.region then
-    -- The histogram is a region's: leave the old one before the bins move under the new name.
-    move_bins(miner.slot, miner.region, miner.indexed.bins, {})
-    miner.indexed.bins = ''
-  end
+  change_region(miner, fields.region)
 end
 
 move_static(miner.slot, old_terms, new_terms)

@@ -10,10 +10,11 @@ ARGV[6]   busy           '0' | '1' | ''
 ARGV[7]   latency_ms     '' keeps the value
 ARGV[8]   current_jobs   '' keeps the value
 ARGV[9]   draining       '0' | '1' | ''; the miner's own wish, never lifts an operator's drain
-ARGV[10..] field, value  profile fields that change: base_price, max_parallel, tags, capabilities, accel (JSON)
+ARGV[10]  seen           '' or the version of the profile that the changes follow from
+ARGV[11..] field, value  profile fields that change: base_price, max_parallel, region, tags, capabilities, accel (JSON)
 
 RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, args}...}}
-      | {'session_unknown'} | {'journal_full'} | {'too_many_terms', the first term without room}
+      | {'session_unknown'} | {'overtaken'} (the profile is another by now) | {'journal_full'} | {'too_many_terms', the first term without room}
 ]]
 --- @include "base"
 --- @include "record"
@@ -27,14 +28,15 @@ RETURNS {'ok', {now, lease_until, session_until, next_heartbeat}, {{id, name, ar
 --- @include "session"
 
 local clock, miner_id, kind, digest, queue_len, busy = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local latency_ms, current_jobs, draining = ARGV[7], ARGV[8], ARGV[9]
-local FIRST_FIELD = 10
+local latency_ms, current_jobs, draining, seen = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local FIRST_FIELD = 11
 
 local now = clock_ms(clock)
 local miner = load_miner(miner_id)
 if not authenticated(miner, kind, digest) then return { 'session_unknown' } end
 
 local key = miner_key(miner_id)
+if seen ~= '' and redis.call('HGET', key, 'profile_version') ~= seen then return { 'overtaken' } end
 local changes, flat = {}, {}
 for i = FIRST_FIELD, #ARGV, 2 do
   if redis.call('HGET', key, ARGV[i]) ~= ARGV[i + 1] then
@@ -50,6 +52,7 @@ if #flat > 0 then
   for _, list in ipairs({ 'tags', 'capabilities', 'accel' }) do
     if changes[list] then new[list] = cjson.decode(changes[list]) end
   end
+  new.region = changes.region or new.region
   local old_terms, new_terms = static_terms(old), static_terms(new)
   local term = term_without_room(old_terms, new_terms)
   if term then return { 'too_many_terms', term } end
@@ -58,6 +61,7 @@ if #flat > 0 then
   redis.call('HSET', key, 'profile_version', version, 'profile_digest', '', unpack(flat))
   redis.call('XADD', P .. 'journal', '*', 'type', 'profile_change', 'version', version, 'data',
     cjson.encode({ miner_id = miner_id, changes = changes }))
+  change_region(miner, new.region)
   if changes.max_parallel then miner.max_parallel = changes.max_parallel end
   if changes.base_price then apply_pricing(miner, load_pricing(miner_id), now) end
 end

@@ -115,6 +115,7 @@ export function randomProfile(random: Random, style: FleetSpec['style'] = 'mixed
     capabilities: randomCapabilities(random, style),
     accel: random.some(POOLS.accels, 0.4),
     region: random.pick(POOLS.regions),
+    derived: [],
     tenant_id: '',
     wallet_address: '',
   };

@@ -150,13 +150,14 @@ export class Player {
         return;
       }
       case 'update': {
-        const { tags, capabilities, accel } = randomProfile(random);
+        const { tags, capabilities, accel, region } = randomProfile(random);
         const changes = {
           base_price: randomPrice(random),
           max_parallel: random.pick(POOLS.places),
           tags,
           capabilities,
           accel,
+          region,
         };
         const change = Object.fromEntries(random.some(Object.entries(changes), 0.4));
         const draining = random.chance(0.2) ? { draining: random.chance(0.5) } : {};

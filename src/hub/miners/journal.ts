@@ -78,6 +78,7 @@ const changeEntry = v.object({
     tags: v.optional(namesAsJson),
     capabilities: v.optional(namesAsJson),
     accel: v.optional(namesAsJson),
+    region: v.optional(v.string()),
   }),
 });
 
@@ -157,6 +158,7 @@ const CHANGING = {
   tags: 'jsonb',
   capabilities: 'jsonb',
   accel: 'jsonb',
+  region: 'text',
 };
 const WHOLE = {
   addr: 'text',
@@ -166,7 +168,6 @@ const WHOLE = {
   gpu_count: 'int',
   cpu_cores: 'int',
   ram_gb: 'float8',
-  region: 'text',
   tenant_id: 'text',
   wallet_address: 'text',
 };

@@ -38,6 +38,13 @@ export function normaliseGpuName(name: string): string {
   return (told.length > 0 ? told : words).join(' ');
 }
 
+/** What accel and region of a miner that names none follow from. */
+interface Traits {
+  gpu_name: string;
+  tags: readonly string[];
+  capabilities: readonly string[];
+}
+
 /** Accelerators of a miner that names none: known names among tags and capabilities, else by the GPU's family, else `cpu`. */
 export function deriveAccel(
   gpuName: string,
@@ -53,10 +60,22 @@ export function deriveAccel(
   return ['cpu'];
 }
 
-function regionFromTags(tags: readonly string[]): string | undefined {
-  return tags
-    .find((tag) => tag.startsWith('region:') && tag.length > 'region:'.length)
-    ?.slice('region:'.length);
+/** Region of a miner that names none: a tag `region:x`, else the default. */
+function deriveRegion(tags: readonly string[], defaultRegion: string): string {
+  const tag = tags.find((tag) => tag.startsWith('region:') && tag.length > 'region:'.length);
+  return (tag?.slice('region:'.length) ?? defaultRegion).toLowerCase();
+}
+
+/** Those of accel and region that a miner did not name (`derived`), as they follow from the rest of its profile. */
+export function deriveFields(
+  derived: readonly string[],
+  { gpu_name, tags, capabilities }: Traits,
+  defaultRegion: string,
+): { accel?: string[]; region?: string } {
+  return {
+    ...(derived.includes('accel') ? { accel: deriveAccel(gpu_name, tags, capabilities) } : {}),
+    ...(derived.includes('region') ? { region: deriveRegion(tags, defaultRegion) } : {}),
+  };
 }
 
 const unique = (values: readonly string[]): string[] => [...new Set(values)];
@@ -66,7 +85,10 @@ export function normaliseProfile(input: ProfileInput, defaultRegion: string): Mi
   const tags = unique(input.tags);
   const capabilities = unique(input.capabilities);
   const gpuName = input.gpu_name ?? '';
-  const accel = input.accel?.length ? unique(input.accel.map((name) => name.toLowerCase())) : undefined;
+  const derived = [
+    ...(input.accel?.length ? [] : ['accel']),
+    ...(input.region === undefined ? ['region'] : []),
+  ];
   return {
     addr: input.addr,
     proto: input.proto,
@@ -80,8 +102,10 @@ export function normaliseProfile(input: ProfileInput, defaultRegion: string): Mi
     base_price: input.base_price,
     tags,
     capabilities,
-    accel: accel ?? deriveAccel(gpuName, tags, capabilities),
-    region: (input.region ?? regionFromTags(tags) ?? defaultRegion).toLowerCase(),
+    accel: unique((input.accel ?? []).map((name) => name.toLowerCase())),
+    region: (input.region ?? '').toLowerCase(),
+    derived,
+    ...deriveFields(derived, { gpu_name: gpuName, tags, capabilities }, defaultRegion),
     tenant_id: input.tenant_id ?? '',
     wallet_address: input.wallet_address ?? '',
   };

@@ -13,7 +13,7 @@ import {
   sessionUnknown,
 } from './credentials.ts';
 import { beatOf, heartbeat, leaseFields } from './heartbeat.ts';
-import { journalFull, registerMiner, tooManyTerms } from './registration.ts';
+import { registerMiner } from './registration.ts';
 import {
   HeartbeatAnswer,
   HeartbeatRequest,
@@ -26,6 +26,7 @@ import {
   UpdateRequest,
 } from './schema.ts';
 import type { Lease, ProfileChange } from './types.ts';
+import { updateMiner } from './update.ts';
 
 const TAG = 'Miners';
 const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
@@ -127,7 +128,8 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
   app.post(
     '/v1/miners/update',
     operation({
-      summary: 'A heartbeat that also changes the profile; nothing changes unless all of it can',
+      summary:
+        'A heartbeat that also changes the profile; nothing changes unless all of it can. Region and accel that the miner never named follow its tags and capabilities',
       tag: TAG,
       auth: ['session'],
       answers: { 200: HeartbeatAnswer },
@@ -137,18 +139,10 @@ function updateRoute(app: Hono<AppEnv>, deps: HubDeps, guards: Guards): void {
     async (c) => {
       const request = c.req.valid('json');
       const claim = sessionClaim(c, request.session_token);
-      const { minerId, credential } = claim;
       const result = await proven(c, guards, claim, () =>
-        deps.miners.update(minerId, credential, beatOf(request), changeOf(request)),
+        updateMiner(deps, claim, beatOf(request), changeOf(request)),
       );
-      switch (result.status) {
-        case 'too_many_terms':
-          throw tooManyTerms(result.term);
-        case 'journal_full':
-          throw journalFull();
-        case 'ok':
-          return c.json({ ...leaseAnswer(minerId, result), commands: result.commands });
-      }
+      return c.json({ ...leaseAnswer(claim.minerId, result), commands: result.commands });
     },
   );
 }

@@ -105,12 +105,16 @@ export class MinerStore {
     return this.heartbeat(minerId, credential, {});
   }
 
-  /** A heartbeat that also changes the profile; nothing changes unless all of it can. */
+  /**
+   * A heartbeat that also changes the profile; nothing changes unless all of it can.
+   * @param seen version of the profile that the changes follow from, where they do
+   */
   async update(
     minerId: string,
     credential: Credential,
     beat: Beat,
     change: ProfileChange,
+    seen = '',
   ): Promise<UpdateResult> {
     const { draining, ...fields } = change;
     const reply = await this.#run('miners/update', minerId, [
@@ -121,10 +125,11 @@ export class MinerStore {
       text(beat.avg_latency_ms),
       text(beat.current_jobs),
       text(draining),
+      seen,
       ...profileFields(fields),
     ]);
     if (reply[0] === 'too_many_terms') return { status: reply[0], term: reply[1] as string };
-    if (reply[0] === 'journal_full') return { status: reply[0] };
+    if (reply[0] === 'journal_full' || reply[0] === 'overtaken') return { status: reply[0] };
     return beatResult(reply);
   }
 

@@ -35,6 +35,8 @@ export interface MinerProfile {
   capabilities: string[];
   accel: string[];
   region: string;
+  /** Which of accel and region the miner did not name: they follow from the rest. */
+  derived: string[];
   tenant_id: string;
   wallet_address: string;
 }
@@ -87,6 +89,7 @@ export interface ProfileChange {
   tags?: string[];
   capabilities?: string[];
   accel?: string[];
+  region?: string;
   max_parallel?: number;
   draining?: boolean;
 }
@@ -95,7 +98,12 @@ export type BeatResult =
   | ({ status: 'ok'; commands: PendingCommand[] } & Lease)
   | { status: 'session_unknown' };
 
-export type UpdateResult = BeatResult | TooManyTerms | { status: 'journal_full' };
+export type UpdateResult =
+  | BeatResult
+  | TooManyTerms
+  | { status: 'journal_full' }
+  /** The profile is not the one that the changes follow from. */
+  | { status: 'overtaken' };
 
 /** Every field of the miner's hash as stored; see docs/OPERATIONS.md for their meaning. */
 export type MinerHash = Record<string, string>;

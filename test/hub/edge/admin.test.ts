@@ -178,6 +178,25 @@ test('the arguments of a command keep every key, tags as an object lose none', a
   }
 });
 
+test('an update moves region and accel with tags and capabilities, unless the miner named them', async () => {
+  const update = async (session_token: string, change: object) =>
+    assert.equal((await post('/v1/miners/update', { session_token, ...change }, {})).status, 200);
+  const shown = async (id: string) => {
+    const { region, accel } = await get(`/v1/miners/${id}`);
+    return [region, accel];
+  };
+  const token = await app.register('follows-1', { tags: ['region:eu'], region: undefined });
+  assert.deepEqual(await shown('follows-1'), ['eu', ['cuda']]);
+  const changes = [{ tags: ['region:us', 'accel:rocm'] }, { capabilities: ['vulkan'] }];
+  await Promise.all(changes.map((change) => update(token, change)));
+  assert.deepEqual(await shown('follows-1'), ['us', ['rocm', 'vulkan']], 'both, whichever came first');
+  await update(token, { tags: [] });
+  assert.deepEqual(await shown('follows-1'), ['global', ['vulkan']]);
+  const named = await app.register('named-1', { accel: ['opencl'] });
+  await update(named, { tags: ['region:us', 'accel:rocm'], capabilities: ['vulkan'] });
+  assert.deepEqual(await shown('named-1'), ['eu-west-1', ['opencl']]);
+});
+
 test('a price override ends on an existing day that is to come', async () => {
   await app.register('override-1');
   const put = (expires_at: string) =>
