@@ -152,9 +152,11 @@ test('a server without a free connection is not away', async () => {
   [dsn.username, dsn.password] = [role, 'p'];
   const db = open(dsn.href);
   const select = () => db.run((orm) => orm.execute(sql`select pg_sleep(0.2)`));
-  const [first, second] = await Promise.allSettled([select(), select()]);
-  assert.equal(first.status, 'fulfilled');
-  assert.ok(second.status === 'rejected' && isPostgresUnavailable(second.reason));
+  // Which of the two gets the connection is for the server to choose.
+  const outcomes = await Promise.allSettled([select(), select()]);
+  const [refused, ...others] = outcomes.filter((outcome) => outcome.status === 'rejected');
+  assert.ok(refused !== undefined && isPostgresUnavailable(refused.reason));
+  assert.deepEqual(others, []);
   await select();
 });
 
