@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { sql } from 'drizzle-orm';
 import { isPostgresUnavailable, type Orm } from '../platform/db.ts';
 import { forgetSignatures } from './auth.ts';
@@ -18,6 +18,8 @@ import { settleDue } from './settlement/settle.ts';
 const BATCH = 200;
 /** Batches in a row, after which the others have their turn. */
 const MAX_BATCHES = 20;
+/** Announcements in a row, after which requests have their turn. */
+const ANNOUNCED_TOGETHER = 10;
 /** Old rows need no hurry. */
 const FORGET_EVERY_MS = 60_000;
 
@@ -138,8 +140,11 @@ function createWakePass(): Pass['work'] {
     if (dispatcher.held === 0) return false;
     const rows = await db.run((orm) => openJobs(orm, after));
     after = rows.length === BATCH ? rows.at(-1) : undefined;
-    for (const { job_id, needs } of rows)
+    for (const [n, { job_id, needs }] of rows.entries()) {
       dispatcher.announce({ kind: 'waiting', job_id, needs, offered: [] });
+      // A job that fits none of many unlike polls takes more than half a millisecond.
+      if (n % ANNOUNCED_TOGETHER === 0) await turn();
+    }
     return false;
   };
 }
