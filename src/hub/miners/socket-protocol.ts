@@ -110,8 +110,7 @@ export class SocketProtocol {
       } while (socket.checkAgain && socket.isOpen);
     } catch (error) {
       // Nothing is lost: the next heartbeat brings what waits, or the news of the session.
-      const level = toAppError(error).code === 'unavailable' ? 'debug' : 'error';
-      this.#deps.log[level]({ request_id: socket.requestId, err: error }, 'cannot look into a notice');
+      this.#cannotLook(socket, error);
     } finally {
       socket.checking = false;
     }
@@ -131,8 +130,17 @@ export class SocketProtocol {
    * whether a newer session took over.
    */
   async #endSession(socket: MinerSocket, claim: MinerClaim): Promise<void> {
-    if (socket.proven) await this.#check(socket, claim);
+    try {
+      if (socket.proven) await this.#holdsSession(socket, claim);
+    } catch (error) {
+      this.#cannotLook(socket, error);
+    }
     socket.finish(CLOSE.session_unknown, 'session unknown or expired');
+  }
+
+  #cannotLook(socket: MinerSocket, error: unknown): void {
+    const level = toAppError(error).code === 'unavailable' ? 'debug' : 'error';
+    this.#deps.log[level]({ request_id: socket.requestId, err: error }, 'cannot look who holds the session');
   }
 
   #deliver(socket: MinerSocket, commands: readonly PendingCommand[]): void {

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { request } from 'node:http';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
+import { MinerStore } from '../../../src/hub/miners/store.ts';
 import { harness } from '../../support/harness.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { call, register, startReplica } from './replicas.ts';
 import { TestMiner } from './test-miner.ts';
 
 const h = await harness();
+const { get } = MinerStore.prototype;
 const a = await startReplica(h);
 const b = await startReplica(h);
 
@@ -80,6 +83,31 @@ test('a replica that missed the notice of another session finds out with the nex
   await h.redis.hset(`${h.prefix}:{0}:miner:m-unnoticed`, 'session', 'digest-of-another-session');
   miner.send({ queue_len: 1 });
   assert.equal((await miner.end()).code, 4409);
+});
+
+test('a heartbeat of an old session while its replica looks into the notice ends it with 4409', async (t) => {
+  const miner = await TestMiner.connect(h, a, await register(a, 'm-both'));
+  await miner.beat();
+  const held = new AbortController();
+  const looks = t.mock.method(
+    MinerStore.prototype,
+    'get',
+    async function (this: MinerStore, minerId: string) {
+      const first = looks.mock.callCount() === 0;
+      const hash = await get.call(this, minerId);
+      if (first) await once(held.signal, 'abort');
+      return hash;
+    },
+  );
+  await h.redis.hset(`${h.prefix}:{0}:miner:m-both`, 'session', 'digest-of-another-session');
+  await h.redis.publish(
+    `${h.prefix}:control`,
+    JSON.stringify({ type: 'replaced', miner_id: 'm-both', session: 'x' }),
+  );
+  await waitFor(() => looks.mock.callCount() > 0);
+  miner.send({ queue_len: 1 });
+  assert.equal((await miner.end()).code, 4409);
+  held.abort();
 });
 
 test('of two sockets of one session on a replica the newer stays', async () => {
