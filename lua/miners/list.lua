@@ -3,7 +3,7 @@
 KEYS[1]   shard prefix
 ARGV[1]   clock      ms, or '' for Redis TIME; not used
 ARGV[2]   from_slot  first slot to look at
-ARGV[3]   limit      1..200
+ARGV[3]   limit      0..500; with 0, the total is what counts
 ARGV[4..] term       index terms; all must hold
 
 RETURNS {'ok', total, next slot (-1: no more), {miner ids}}

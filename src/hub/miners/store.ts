@@ -214,19 +214,20 @@ export class MinerStore {
     if (filter.capability !== undefined) terms.push(`cap:${filter.capability}`);
     if (filter.tag !== undefined) terms.push(`tag:${filter.tag}`);
     const [startShard, startSlot] = (cursor ?? '0.0').split('.').map(Number) as [number, number];
+    const counts = (await this.#homes.onAll('miners/list', [0, 0, ...terms])).map((reply) =>
+      Number(reply[1]),
+    );
     const ids: [shard: number, id: string][] = [];
-    let total = 0;
     let nextCursor: string | undefined;
-    const shards = await this.#homes.count();
-    for (let shard = 0; shard < shards; shard++) {
-      const wanted = nextCursor === undefined && shard >= startShard ? limit - ids.length : 0;
+    for (let shard = startShard; shard < counts.length && nextCursor === undefined; shard++) {
+      if (counts[shard] === 0) continue;
       const from = shard === startShard ? startSlot : 0;
-      const reply = await this.#scripts.run('miners/list', shard, [from, wanted, ...terms]);
-      const [count, next, page] = reply.slice(1) as [number, number, string[]];
-      total += count;
-      if (nextCursor === undefined && shard >= startShard && next >= 0) nextCursor = `${shard}.${next}`;
-      if (wanted > 0) ids.push(...page.map((id): [number, string] => [shard, id]));
+      const reply = await this.#scripts.run('miners/list', shard, [from, limit - ids.length, ...terms]);
+      const [next, page] = reply.slice(2) as [number, string[]];
+      if (next >= 0) nextCursor = `${shard}.${next}`;
+      ids.push(...page.map((id): [number, string] => [shard, id]));
     }
+    const total = counts.reduce((sum, count) => sum + count, 0);
     const hashes = await Promise.all(
       ids.map(([shard, id]) => this.#redis.hgetall(keys.miner(shardPrefix(this.#scripts.prefix, shard), id))),
     );
