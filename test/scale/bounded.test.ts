@@ -41,14 +41,11 @@ async function watchOf(redis: Redis): Promise<Watch> {
     let suspects: Map<string, number> | undefined;
     for (let n = 0; n < TRIES && suspects?.size !== 0; n++) {
       await redis.slowlog('RESET');
-      meter.dear.clear();
-      meter.on = true;
-      await work();
-      meter.on = false;
+      const scripts = await meter.during(work);
       const entries = (await redis.slowlog('GET', SLOWLOG_SIZE)) as [number, number, number, string[]][];
       const commands = entries.filter(([, , , [name]]) => name !== 'evalsha');
       const slow = new Map(commands.map(([, , us, words]) => [words.join(' '), us]));
-      for (const [call, us] of meter.dear) slow.set(call, us);
+      for (const [call, us] of scripts) slow.set(call, us);
       const before = suspects;
       suspects = new Map([...slow].filter(([call]) => before?.has(call) ?? true));
     }

@@ -1,40 +1,52 @@
 import type { Redis } from 'ioredis';
 
-/** Script calls that took the server longer than a limit, by its processor time. */
+/** Measures the script calls of one connection. */
 export interface Meter {
-  /** The call, and how long it took, microseconds. */
-  readonly dear: Map<string, number>;
-  /** Calls are measured, one at a time, while this is set. */
-  on: boolean;
+  /** Measures those of some work, one at a time. @returns those that took too long, and how long, microseconds */
+  during(work: () => Promise<unknown>): Promise<Map<string, number>>;
 }
 
 /** So much of a call's words names it, whatever job it is for. */
 const NAMED = { words: 12, letters: 60 };
 const JOB = /\bjob-\d+/g;
+/** Of so many calls of a script, one that takes long may be the doing of the machine: caches, pages, another guest. */
+const ODD_ONE_IN = 1_000;
 
 /**
  * Measures script calls by the processor time of the server's main thread. The clock on the wall, which SLOWLOG goes by, also counts what a busy
  * machine did meanwhile. The reading before and after a call, about 0.1 ms, is counted with it.
  */
 export function meterScripts(redis: Redis, limitUs: number): Meter {
-  const meter: Meter = { dear: new Map(), on: false };
   const call = redis.evalsha.bind(redis) as (...words: unknown[]) => Promise<unknown>;
+  let scripts: Map<string, { calls: number; slow: Map<string, number> }> | undefined;
   const measured = async (words: readonly unknown[]) => {
     const before = await processorUs(redis);
     const reply = await call(...words);
     const us = (await processorUs(redis)) - before;
-    if (us > limitUs) meter.dear.set(nameOf(words), us);
+    const sha = String(words[0]);
+    const script = scripts?.get(sha) ?? { calls: 0, slow: new Map() };
+    scripts?.set(sha, script);
+    script.calls += 1;
+    if (us > limitUs) script.slow.set(nameOf(words), us);
     return reply;
   };
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = (...words: unknown[]) => {
-    if (!meter.on) return call(...words);
+    if (scripts === undefined) return call(...words);
     const reply = last.then(() => measured(words));
     last = reply.catch(() => undefined);
     return reply;
   };
   redis.evalsha = inTurn as typeof redis.evalsha;
-  return meter;
+  return {
+    async during(work) {
+      scripts = new Map();
+      await work();
+      const often = [...scripts.values()].filter(({ calls, slow }) => slow.size * ODD_ONE_IN > calls);
+      scripts = undefined;
+      return new Map(often.flatMap(({ slow }) => [...slow]));
+    },
+  };
 }
 
 function nameOf(words: readonly unknown[]): string {
