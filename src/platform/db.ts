@@ -272,9 +272,10 @@ export function isDataError(error: unknown): boolean {
   return matchesSqlState(error, DATA_SQLSTATE);
 }
 
-/** Whether a row was refused because another one has its unique key. */
-export function isUniqueViolation(error: unknown): boolean {
-  return matchesSqlState(error, /^23505$/);
+/** Whether a row was refused because another one has its unique key: any, or that of this index. */
+export function isUniqueViolation(error: unknown, index?: string): boolean {
+  const cause = postgresErrorOf(error);
+  return cause?.code === '23505' && (index === undefined || cause.constraint_name === index);
 }
 
 function isUnreachable(error: unknown): boolean {
@@ -283,10 +284,15 @@ function isUnreachable(error: unknown): boolean {
 }
 
 function matchesSqlState(error: unknown, pattern: RegExp): boolean {
+  const cause = postgresErrorOf(error);
+  return cause !== undefined && pattern.test(cause.code);
+}
+
+function postgresErrorOf(error: unknown): postgres.PostgresError | undefined {
   for (let current = error; current instanceof Error; current = current.cause) {
-    if (current instanceof postgres.PostgresError) return pattern.test(current.code);
+    if (current instanceof postgres.PostgresError) return current;
   }
-  return false;
+  return undefined;
 }
 
 function isSpentBudget(error: unknown): boolean {

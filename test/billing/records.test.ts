@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import postgres from 'postgres';
+import { deleteSent } from '../../src/hub/billing/store.ts';
 import { completeRecords } from '../../src/hub/billing/usage.ts';
 import { commitJournaled, recordFeedback } from '../../src/hub/trust/feedback.ts';
 import { openHub, registerMiner, uniqueId } from '../durable/fleet.ts';
@@ -91,6 +93,27 @@ test('what a miner did before its profile was stored is billed to its tenant onc
     ['tenant-c', 'compute_hours', '1.00000000', '0.30000000', '0.30000000'],
     ['tenant-c', 'gpu_hours', '3.00000000', '0.50000000', '1.50000000'],
   ]);
+});
+
+test('records that another pass has taken hold no other up', async () => {
+  const [taken, free] = [await registerMiner(hub), await registerMiner(hub)];
+  for (const id of [taken, free]) {
+    await feedback(hub, id, 'accepted');
+    await storeProfile(hub, id, { tenantId: 'tenant-l', gpuCount: 1 });
+  }
+  const tenantOf = async (id: string) => (await recordsOf(hub, id))[0]?.tenantId;
+  const client = postgres(hub.config.db_dsn, { max: 1 });
+  h.cleanup(() => client.end());
+  const whileTaken = (work: () => Promise<unknown>) =>
+    client.begin(async (tx) => {
+      await tx`select from poolhub.usage_records where miner_id = ${taken} for update`;
+      await work();
+    });
+  await whileTaken(() => hub.db.run((orm) => completeRecords(orm, hub.config, 1000)));
+  assert.deepEqual([await tenantOf(taken), await tenantOf(free)], [null, 'tenant-l']);
+  await client`update poolhub.usage_records set sent_at = '2020-01-01' where miner_id in (${taken}, ${free})`;
+  await whileTaken(() => hub.db.run((orm) => deleteSent(orm, new Date('2020-01-02'), 1000)));
+  assert.deepEqual([(await recordsOf(hub, taken)).length, (await recordsOf(hub, free)).length], [1, 0]);
 });
 
 test('property: quantities and amounts are exact to the eighth decimal', async () => {

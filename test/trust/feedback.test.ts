@@ -90,6 +90,14 @@ test('the same job, miner and outcome counts once, however often and at once it 
   assert.equal((await hashOf(id)).trust_seq, '1');
 });
 
+test('a number that is taken is an error, not the same feedback again', async () => {
+  const id = await registerMiner(hub);
+  await recordFeedback(hub, report(id, 'completed'));
+  await hub.db.run((orm) => orm.update(miners).set({ trustSeq: 0 }).where(eq(miners.minerId, id)));
+  await assert.rejects(recordFeedback(hub, report(id, 'completed')));
+  assert.equal((await feedbackOf(id)).length, 1);
+});
+
 test('different outcomes of one job are different feedback', async () => {
   const id = await registerMiner(hub);
   const jobId = uniqueId('job');

@@ -192,7 +192,8 @@ export async function countSent(orm: Orm, window: Window, since: Date): Promise<
 export async function deleteSent(orm: Orm, before: Date, limit: number): Promise<number> {
   const rows = await orm.execute(sql`
     delete from ${usageRecords} where id in (
-      select id from ${usageRecords} where sent_at < ${before.toISOString()}::timestamptz limit ${limit}
+      select id from ${usageRecords} where sent_at < ${before.toISOString()}::timestamptz
+      order by sent_at limit ${limit} for update skip locked
     )
     returning id`);
   return rows.length;

@@ -57,7 +57,7 @@ export async function completeRecords(orm: Orm, prices: PriceSettings, limit: nu
       where m.miner_id = u.miner_id and u.tenant_id is null and u.id in (
         select w.id from ${usageRecords} w join ${miners} p using (miner_id)
         where w.tenant_id is null and p.addr is not null
-        limit ${limit}
+        order by w.miner_id limit ${limit} for update of w skip locked
       )
       returning u.*, m.gpu_count
     ), added as (

@@ -64,6 +64,9 @@ export interface UnappliedFeedback {
 const COMMIT_ATTEMPTS = 50;
 const COMMIT_BACKOFF_MAX_MS = 20;
 
+/** The index that tells that a feedback is stored already. */
+const SAME_FEEDBACK = 'idx_feedback_job_miner_outcome';
+
 export interface TrustSettings extends PriceSettings {
   readonly trust_half_life_days: number;
   readonly trust_transient_codes: readonly string[];
@@ -89,7 +92,7 @@ export async function commitFeedback(
       const feedbackId = await insertFeedback(orm, row, evidence, settings, trust);
       if (feedbackId !== undefined) return { status: 'committed', feedbackId, trust };
     } catch (error) {
-      if (!isUniqueViolation(error)) throw error;
+      if (!isUniqueViolation(error, SAME_FEEDBACK)) throw error;
       const [current] = await orm.select().from(miners).where(eq(miners.minerId, row.minerId));
       if (current === undefined) return { status: 'unknown_miner' };
       return { status: 'duplicate', trust: snapshotOf(current) };
