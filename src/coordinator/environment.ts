@@ -74,6 +74,11 @@ export const ownSettings = v.object({
     '60',
     whole(1, 86_400),
   ),
+  OFFLINE_MINER_RETENTION_DAYS: setting(
+    'Days that the coordinator remembers a miner, and counts its jobs, after it was last heard of',
+    '90',
+    decimal(0.01, 36_500),
+  ),
   POLL_MAX_WAIT_SEC: setting('Seconds a poll is held at most', '25', decimal(0.1, 60)),
   MAX_POLLS: setting('Polls that one coordinator holds at a time', '20000', whole(1, 1_000_000)),
   MAX_STREAMS: setting('Event streams and stream sockets of one coordinator', '5000', whole(1, 1_000_000)),

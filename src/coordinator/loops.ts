@@ -2,6 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { sql } from 'drizzle-orm';
 import { isPostgresUnavailable, type Orm } from '../platform/db.ts';
 import { forgetSignatures } from './auth.ts';
+import { forgetInvoiceNumbers } from './billing/invoices.ts';
 import type { CoordinatorDeps } from './deps.ts';
 import { lapseOffers } from './hub/offers.ts';
 import { drainOutbox, forgetReports } from './hub/outbox.ts';
@@ -10,7 +11,7 @@ import { expireJobs } from './jobs/store.ts';
 import { jobs } from './jobs/tables.ts';
 import { IS_OPEN, type JobNeeds } from './miners/fit.ts';
 import { takeBackLost, takeBackSilent } from './miners/losses.ts';
-import { markOffline } from './miners/store.ts';
+import { forgetMiners, markOffline } from './miners/store.ts';
 import { publishChange } from './publish.ts';
 import { settleDue } from './settlement/settle.ts';
 
@@ -120,7 +121,9 @@ function createForgetPass({ db, config }: CoordinatorDeps): Pass['work'] {
     const signatures = await db.run((orm) => forgetSignatures(orm, BATCH));
     const reports = await db.run((orm) => forgetReports(orm, config.outbox_keep_days, BATCH));
     const jobs = await forgetJobs(BATCH);
-    return [signatures, reports, jobs].includes(BATCH);
+    const miners = await db.run((orm) => forgetMiners(orm, config.offline_miner_retention_days, BATCH));
+    const numbers = await db.run((orm) => forgetInvoiceNumbers(orm, BATCH));
+    return [signatures, reports, jobs, miners, numbers].includes(BATCH);
   };
 }
 

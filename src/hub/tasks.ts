@@ -10,6 +10,7 @@ import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
 import { REAP_BATCH } from './miners/store.ts';
 import { keepStrategies } from './registry/strategies.ts';
+import { retentionTask } from './retention.ts';
 import { slaTasks } from './sla/tasks.ts';
 import { applyUnapplied } from './trust/feedback.ts';
 
@@ -98,6 +99,7 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
     },
     ...slaTasks(deps),
     ...billingTasks(deps),
+    retentionTask(deps),
   ];
 }
 

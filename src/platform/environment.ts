@@ -128,6 +128,7 @@ export const environment = v.object({
     'closed',
     oneOf(['closed', 'open']),
   ),
+  MINER_RETENTION_DAYS: setting('Days that open enrollment keeps silent miners', '90', whole(1, 36_500)),
 
   SESSION_TTL_SEC: setting('Seconds a lease lasts without a heartbeat', '60', whole(1, 86_400)),
   HEARTBEAT_GRACE_SEC: setting('Seconds a miner stays, degraded, after its lease', '120', whole(1, 86_400)),
@@ -179,6 +180,7 @@ export const environment = v.object({
     '7',
     decimal(0.01, 3650),
   ),
+  FEEDBACK_RETENTION_DAYS: setting('Days that feedback is kept', '400', whole(1, 36_500)),
   TRUST_TRANSIENT_CODES: setting(
     'Fail codes that are not the fault of the miner and cost a quarter',
     'timeout,network,preempted,cancelled',

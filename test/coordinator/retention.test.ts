@@ -83,3 +83,27 @@ test('jobs that are over are forgotten after their time, with their keys; what t
   const invoice = await second.call('POST', '/api/billing/invoice', { headers: ROOT, body: period });
   assert.equal(invoice.json.total_amount, '1');
 });
+
+test('miners that stay away and the counters of former days are forgotten', async () => {
+  for (const id of ['gone', 'away']) await register(first, id);
+  await sql`update coordinator.miners set status = 'OFFLINE', last_seen_at = now() - interval '91 days' where miner_id = 'gone'`;
+  await sql`update coordinator.miners set status = 'OFFLINE', last_seen_at = now() - interval '89 days' where miner_id = 'away'`;
+  await sql`insert into coordinator.invoice_numbers values
+    ('bob', current_date - 31, 5), ('bob', current_date - 30, 6), ('bob', current_date, 7)`;
+  await openReplica(h, RECEIPTS);
+  const left = () =>
+    sql<{ miner_id: string }[]>`select miner_id from coordinator.miners where miner_id in ('gone', 'away')`;
+  const counters = () =>
+    sql<{ last: number }[]>`select last from coordinator.invoice_numbers where tenant_id = 'bob' order by 1`;
+  await waitFor(async () => (await left()).length === 1 && (await counters()).length === 2);
+  assert.deepEqual((await left())[0]?.miner_id, 'away');
+  assert.deepEqual(
+    (await counters()).map(({ last }) => last),
+    [6, 7],
+  );
+  const beat = () =>
+    first.call('POST', '/v1/miners/heartbeat', { headers: asMiner('gone'), body: { inflight: 0 } });
+  assert.equal((await beat()).status, 401);
+  await register(first, 'gone');
+  assert.equal((await beat()).status, 200);
+});

@@ -29,6 +29,9 @@ const BATCH = 5000;
 const DAY_MS = 86_400_000;
 const RATE_PLACES = 8;
 
+/** Far more than clocks differ: a number that is counted anew would be given twice. */
+const NUMBER_KEEP_DAYS = 30;
+
 /**
  * The invoice of a period: the one there is, else a new one with the records of the period that are on no invoice yet, and those of former periods
  * that came after their invoices.
@@ -102,6 +105,16 @@ async function begin(
     if (!isUniqueViolation(error)) throw error;
   }
   return ofPeriod(orm, period);
+}
+
+/** Forgets the counters of days that are over: no invoice of theirs is begun any more. At most `limit`. @returns how many */
+export async function forgetInvoiceNumbers(orm: Orm, limit: number): Promise<number> {
+  const rows = await orm.execute(sql`
+    delete from ${invoiceNumbers} where (tenant_id, day) in (
+      select tenant_id, day from ${invoiceNumbers} where day < current_date - ${NUMBER_KEEP_DAYS}::int
+      order by tenant_id, day limit ${limit} for update skip locked)
+    returning 1 as one`);
+  return rows.length;
 }
 
 /**

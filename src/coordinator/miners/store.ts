@@ -200,3 +200,14 @@ export async function markOffline(orm: Orm, silentSec: number, limit: number): P
     returning miner_id`);
   return rows.length;
 }
+
+/** Forgets miners that are offline and were last heard of more than `keepDays` ago, at most `limit`. @returns how many */
+export async function forgetMiners(orm: Orm, keepDays: number, limit: number): Promise<number> {
+  const rows = await orm.execute(sql`
+    delete from ${miners} where miner_id in (
+      select miner_id from ${miners}
+      where status = 'OFFLINE' and last_seen_at < now() - ${keepDays}::float8 * interval '1 day'
+      order by last_seen_at limit ${limit} for update skip locked)
+    returning 1 as one`);
+  return rows.length;
+}

@@ -29,6 +29,7 @@ export const coordinatorMiners = coordinator.table(
   },
   (table) => [
     index('idx_coordinator_miners_alive').on(table.lastSeenAt).where(sql`${table.status} <> 'OFFLINE'`),
+    index('idx_coordinator_miners_offline').on(table.lastSeenAt).where(sql`${table.status} = 'OFFLINE'`),
     index('idx_coordinator_miners_session').on(table.sessionDigest),
     check('miners_status', sql`${table.status} in ('ONLINE', 'DRAINING', 'OFFLINE')`),
   ],

@@ -14,7 +14,6 @@ import {
   uuid,
 } from 'drizzle-orm/pg-core';
 import { poolhub } from '../miners/tables.ts';
-import { feedback } from '../trust/tables.ts';
 
 const moment = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: 'date' });
 
@@ -31,8 +30,8 @@ export const usageRecords = poolhub.table(
   {
     /** Also the Idempotency-Key under which the coordinator takes it. */
     id: uuid('id').primaryKey().default(sql`gen_random_uuid()`),
-    /** Null for a use that somebody reported. */
-    feedbackId: bigint('feedback_id', { mode: 'number' }).references(() => feedback.id),
+    /** Null for a use that somebody reported. No foreign key: the record may outlive its feedback. */
+    feedbackId: bigint('feedback_id', { mode: 'number' }),
     /** Digest of the Idempotency-Key of a reported use, and of what was reported under it. */
     requestKey: text('request_key'),
     requestDigest: text('request_digest'),

@@ -125,7 +125,12 @@ export async function authorizeMiner(
       await orm
         .insert(miners)
         .values({ minerId, apiKeyHash: keyDigest, keyCreatedAt: now, createdAt: now })
-        .onConflictDoNothing({ target: miners.minerId });
+        // It shows itself, so that it is not forgotten at this moment as one that is silent.
+        .onConflictDoUpdate({
+          target: miners.minerId,
+          set: { lastSeenAt: now },
+          setWhere: eq(miners.apiKeyHash, keyDigest),
+        });
     }
     const rows = await orm
       .select({ miner: miners, price: priceOverrides.price, priceUntil: priceOverrides.expiresAt })

@@ -17,7 +17,7 @@ import type { Outcome } from './trust.ts';
 /**
  * One row per (job, miner, outcome). `seq` orders the rows of a miner as they moved trust; replayed in that
  * order, `alpha_added`, `beta_added` and `half_life_days` (the settings of that day) give the miner's alpha
- * and beta again.
+ * and beta again. Rows go after FEEDBACK_RETENTION_DAYS, when what they added has faded from those of a miner that works.
  */
 export const feedback = poolhub.table(
   'feedback',
