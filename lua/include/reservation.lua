@@ -1,6 +1,6 @@
 -- Places held for a job. A reservation is `held`, then `confirmed` or `released` or `expired`; its hash stays a while
--- after its end so that a late call learns what happened. A confirmed one is still the job's: it is known for as long as a
--- plan that names it (src/hub/matching/reservations.ts), which a request before the end may have written.
+-- after its end so that a late call learns what happened. A confirmed one is still the job's until a feedback says that the job is
+-- over: it is known for as long as a plan that names it (src/hub/matching/reservations.ts), which a request before the end may have written.
 local TOMBSTONE_MS = 60000
 
 local function reservation_key(id)
@@ -35,6 +35,13 @@ local function end_reservation(id, now, outcome)
     settle(miner, now)
   end
   return 'held'
+end
+
+-- The job of a confirmed reservation is over, well or not. Its place is long in queue_len, and stays there until the miner says.
+local function give_up_confirmed(id)
+  local key = reservation_key(id)
+  redis.call('HSET', key, 'state', 'released')
+  redis.call('PEXPIRE', key, TOMBSTONE_MS + number_or(redis.call('HGET', key, 'ttl_ms'), 0))
 end
 
 -- Ends at most `limit` reservations whose time is over; returns how many.

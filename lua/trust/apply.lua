@@ -11,7 +11,7 @@ ARGV[6]   score            alpha / (alpha + beta)
 ARGV[7]   latency_ms       observed, '' before the first sample
 ARGV[8]   samples          behind the observed latency
 ARGV[9]   reservation_id   '' when there is none
-ARGV[10]  reservation_end  'confirmed' (one more in queue_len) | 'released'
+ARGV[10]  reservation_end  'confirmed' (one more in queue_len) | 'released' (the job's no more, also when it was confirmed)
 
 RETURNS {'applied'} | {'stale'} (these values or newer ones are known) | {'unknown_miner'} (not in the registry now)
 ]]
@@ -29,7 +29,8 @@ local latency_ms, samples, reservation_id, reservation_end = ARGV[7], ARGV[8], A
 local now = clock_ms(clock)
 -- Only a reservation of this very miner: a feedback never ends the place that a job holds on another.
 if reservation_id ~= '' and redis.call('HGET', reservation_key(reservation_id), 'miner_id') == miner_id then
-  end_reservation(reservation_id, now, reservation_end)
+  local was = end_reservation(reservation_id, now, reservation_end)
+  if was == 'confirmed' and reservation_end == 'released' then give_up_confirmed(reservation_id) end
 end
 
 local miner = load_miner(miner_id)

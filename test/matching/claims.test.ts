@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import * as v from 'valibot';
 import { match } from '../../src/hub/matching/match.ts';
 import { MatchRequest } from '../../src/hub/matching/schema.ts';
+import { applyTrust } from '../../src/hub/trust/feedback.ts';
 import { fleetOf } from '../support/fleets.ts';
 import { harness } from '../support/harness.ts';
 import { Player, settleDue } from '../support/histories.ts';
@@ -151,6 +152,27 @@ test('a confirmed place is known for as long as the plan that names it', async (
   assert.ok(kept && second.get(kept[0]) === kept[1]);
   await world.redis.unlink(stored(`reservation:${kept[1]}`)); // as its expiry does, before that of the newer plan
   assert.deepEqual(new Map(await reservedBy(world, 'job', 2, 600_000)), second);
+});
+
+test('a job that its miner accepted and then failed may get another', async () => {
+  await enterEqual(world, 2, 1);
+  const [[minerId, id] = ['', '']] = await reservedBy(world, 'job');
+  const trust = { minerId, seq: 0, alpha: 0, beta: 0, score: 0, observedLatencyMs: null, observedSamples: 0 };
+  const hear = (end: string) => applyTrust(world, trust, { id, end });
+  await hear('confirmed');
+  await hear('confirmed');
+  assert.deepEqual(await reservedBy(world, 'job'), [[minerId, id]]);
+  await hear('released');
+  assert.equal((await world.miners.get(minerId))?.queue_len, '1', 'until its heartbeat');
+  const [[other] = ['']] = await reservedBy(world, 'job');
+  assert.notEqual(other, minerId);
+  await hear('released');
+  await hear('confirmed');
+  assert.deepEqual((await reservedBy(world, 'job'))[0]?.[0], other);
+  assert.deepEqual(await world.matching().reservations.end(id, 'confirmed'), {
+    status: 'ended',
+    how: 'released',
+  });
 });
 
 test('releasing gives the place back at once, and only once', async () => {

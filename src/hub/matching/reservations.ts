@@ -24,7 +24,7 @@ const HOLDING: ReadonlySet<string> = new Set(['held', 'confirmed', 'moving']);
 interface PlannedPlace {
   reservationId: string;
   found: Found;
-  /** It was confirmed when this plan was written, which is for good: the reservation may be forgotten before the plan. */
+  /** It was confirmed when this plan was written, and counts as confirmed if the reservation is forgotten before the plan. */
   confirmed?: true;
 }
 
@@ -143,13 +143,11 @@ export class ReservationStore {
     }
   }
 
-  /** Those of a plan that hold a place now; a confirmed one is the job's too. */
+  /** Those of a plan that hold a place now; a confirmed one is the job's too, until feedback says that the job is over. */
   async #live(plan: readonly PlannedPlace[]): Promise<PlannedPlace[]> {
-    const states = await Promise.all(
-      plan.map(({ reservationId: id, confirmed }) => (confirmed ? 'confirmed' : this.#read(id, 'state'))),
-    );
+    const states = await Promise.all(plan.map(({ reservationId }) => this.#read(reservationId, 'state')));
     return plan.flatMap((place, i): PlannedPlace[] => {
-      const state = states[i] ?? '';
+      const state = states[i] ?? (place.confirmed ? 'confirmed' : '');
       if (!HOLDING.has(state)) return [];
       return [state === 'confirmed' ? { ...place, confirmed: true } : place];
     });

@@ -170,7 +170,7 @@ async function applyCommitted(deps: FeedbackDeps, rows: readonly CommittedFeedba
   );
 }
 
-/** `accepted` turns the held place into queued work; every other outcome frees it. */
+/** `accepted` turns the held place into queued work; every other outcome frees it, and ends the job's claim to the miner. */
 function reservationEnd(row: { outcome: Outcome; reservationId: string | null }): {
   id: string;
   end: string;
