@@ -37,5 +37,5 @@ test('lapsed miners are never offered as online, however many of them no reaper 
       assertRanking(found, askOracle(await poolOf(world), request), request, world);
     },
   );
-  await fc.assert(property, runs(150));
+  await fc.assert(property, runs(100));
 });

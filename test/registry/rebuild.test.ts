@@ -57,7 +57,7 @@ test('any damage to any registry is mended, and matching is exact again', async 
       await assertVerified(world);
     },
   );
-  await fc.assert(property, runs(120));
+  await fc.assert(property, runs(60));
 });
 
 test('an index that is lost altogether comes back from the hashes', async () => {

@@ -21,7 +21,7 @@ const h = await harness();
 const connect = await worldRedis(h);
 
 /** Miners in the one shard; what is promised is promised for 100,000. */
-const MINERS = process.env.POOLHUB_LONG === '1' ? 100_000 : 1_500;
+const MINERS = process.env.POOLHUB_LONG === '1' ? 100_000 : 1_000;
 const STYLES = FLEET_STYLES.filter((style) => style === 'mixed' || style === 'equal');
 /** No call may hold the server longer. */
 const LIMIT_MS = 5;
