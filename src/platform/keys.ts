@@ -7,7 +7,7 @@
  * | key after `ph:{s}:` | type | holds |
  * |---|---|---|
  * | `miner:<id>` | hash | the miner as a person reads it: profile, status, lease, session digest, slot, index bins |
- * | `records` | hash slot -> packed record | the numbers exact scoring needs (`lua/include/record.lua`) |
+ * | `records` | hash slot -> packed record | the numbers exact scoring needs, and what a match answers (`lua/include/record.lua`) |
  * | `slots:free`, `slots:next` | list, counter | dense slot numbers, reused after removal; `slots:holes` while they are made dense again |
  * | `leases` | zset id -> ms | next step of the lease: end (then degraded), end of grace (then removed) |
  * | `prices`, `etas` | zset slot -> value | settle the one bin that a limit cuts through |
