@@ -12,9 +12,13 @@ const JOB = /\bjob-\d+/g;
 /** Of so many calls of a script, one that takes long may be the doing of the machine: caches, pages, another guest. */
 const ODD_ONE_IN = 1_000;
 
+/** What every script is made of: calls of commands. So much processor time it takes on the machine that the limits are meant for. */
+const REFERENCE = { script: "for i = 1, 10000 do redis.call('EXISTS', KEYS[1]) end", us: 2_100 };
+
 /**
  * Measures script calls by the processor time of the server's main thread. The clock on the wall, which SLOWLOG goes by, also counts what a busy
- * machine did meanwhile. The reading before and after a call, about 0.1 ms, is counted with it.
+ * machine did meanwhile. The reading before and after a call, about 0.1 ms, is counted with it. Processor time too grows where other guests take the
+ * caches and the clock rate of a machine, so what is too long is told by a reference that is measured before and after the work.
  */
 export function meterScripts(redis: Redis, limitUs: number): Meter {
   const call = redis.evalsha.bind(redis) as (...words: unknown[]) => Promise<unknown>;
@@ -40,11 +44,16 @@ export function meterScripts(redis: Redis, limitUs: number): Meter {
   redis.evalsha = inTurn as typeof redis.evalsha;
   return {
     async during(work) {
+      const slowBefore = await slownessOf(redis);
       scripts = new Map();
       await work();
-      const often = [...scripts.values()].filter(({ calls, slow }) => slow.size * ODD_ONE_IN > calls);
+      const measured = [...scripts.values()];
       scripts = undefined;
-      return new Map(often.flatMap(({ slow }) => [...slow]));
+      const tooLongUs = limitUs * Math.max(slowBefore, await slownessOf(redis));
+      const often = measured
+        .map(({ calls, slow }) => ({ calls, slow: [...slow].filter(([, us]) => us > tooLongUs) }))
+        .filter(({ calls, slow }) => slow.length * ODD_ONE_IN > calls);
+      return new Map(often.flatMap(({ slow }) => slow));
     },
   };
 }
@@ -52,6 +61,13 @@ export function meterScripts(redis: Redis, limitUs: number): Meter {
 function nameOf(words: readonly unknown[]): string {
   const named = words.slice(0, NAMED.words).map((word) => String(word).slice(0, NAMED.letters));
   return named.join(' ').replace(JOB, 'job');
+}
+
+/** How many times longer than meant the server takes now, at least 1. */
+async function slownessOf(redis: Redis): Promise<number> {
+  const before = await processorUs(redis);
+  await redis.eval(REFERENCE.script, 1, 'nobody');
+  return Math.max(1, ((await processorUs(redis)) - before) / REFERENCE.us);
 }
 
 async function processorUs(redis: Redis): Promise<number> {
