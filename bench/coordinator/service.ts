@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import postgres from 'postgres';
 import { onFreePort } from '../../src/embedded/ports.ts';
 import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../../test/support/entry.ts';
 import { cpuMs, familyCpuMs, parentOf } from '../support/cpu.ts';
 import { whenStarted } from '../support/started.ts';
 import { benchDatabase } from '../support/stores.ts';
@@ -76,27 +76,23 @@ async function insertFinished(sql: postgres.Sql, from: number, to: number): Prom
 }
 
 async function start(dsn: string, port: number, undo: Undo): Promise<{ url: string; pid: number }> {
-  const program = await startProgram(
-    process.execPath,
-    ['--import', 'tsx', join(packageRoot, 'src/bin/coordinator.ts')],
-    {
-      cwd: packageRoot,
-      env: {
-        PATH: process.env.PATH,
-        HOME: process.env.HOME,
-        DB_DSN: dsn,
-        DB_POOL_MAX: String(2 * availableParallelism()),
-        COORDINATOR_PORT: String(port),
-        CLIENT_API_KEYS: BENCH_KEYS.client,
-        MINER_API_KEYS: BENCH_KEYS.miner,
-        ADMIN_API_KEYS: BENCH_KEYS.admin,
-        RATE_LIMIT_CLIENT_PER_SEC: UNLIMITED_PER_SEC,
-        RATE_LIMIT_MINER_PER_SEC: UNLIMITED_PER_SEC,
-        SHUTDOWN_DRAIN_MS: '0',
-        LOG_LEVEL: 'warn',
-      },
+  const program = await startProgram(process.execPath, entryArguments('src/bin/coordinator.ts'), {
+    cwd: packageRoot,
+    env: {
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      DB_DSN: dsn,
+      DB_POOL_MAX: String(2 * availableParallelism()),
+      COORDINATOR_PORT: String(port),
+      CLIENT_API_KEYS: BENCH_KEYS.client,
+      MINER_API_KEYS: BENCH_KEYS.miner,
+      ADMIN_API_KEYS: BENCH_KEYS.admin,
+      RATE_LIMIT_CLIENT_PER_SEC: UNLIMITED_PER_SEC,
+      RATE_LIMIT_MINER_PER_SEC: UNLIMITED_PER_SEC,
+      SHUTDOWN_DRAIN_MS: '0',
+      LOG_LEVEL: 'warn',
     },
-  );
+  });
   undo.push(() => program.stop());
   const url = `http://127.0.0.1:${port}`;
   await whenStarted(program, url, 'coordinator');

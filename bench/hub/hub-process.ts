@@ -1,7 +1,7 @@
-import { join } from 'node:path';
 import { onFreePort } from '../../src/embedded/ports.ts';
 import { type Program, startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../../test/support/entry.ts';
 import { readPool } from '../match/pool.ts';
 import { type Shape, shapesOf } from '../match/shapes.ts';
 import type { Options } from '../support/benchmark.ts';
@@ -51,7 +51,7 @@ export async function startHub(settings: Record<string, string>, undo: Undo): Pr
 /**
  * Starts a hub as a process and waits until it is ready. It logs warnings only: a line for each request, read by this process, would
  * take from both what is to be measured.
- * @param nodeArguments for Node, beside what it takes to run from source
+ * @param nodeArguments for Node, beside what it takes to run a hub
  */
 export function startHubProcess(
   settings: Record<string, string>,
@@ -61,7 +61,7 @@ export function startHubProcess(
   return onFreePort(async (port) => {
     const program = await startProgram(
       process.execPath,
-      ['--import', 'tsx', ...nodeArguments, join(packageRoot, 'src/bin/hub.ts')],
+      entryArguments('src/bin/hub.ts').toSpliced(-1, 0, ...nodeArguments),
       {
         cwd: packageRoot,
         env: {

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { UsageError } from '../../src/cli/errors.ts';
 import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../../test/support/entry.ts';
 import { BENCHMARKS, type BenchmarkName, readRequest } from '../support/options.ts';
 import { round } from '../support/statistics.ts';
 import { type Undo, undoAll } from '../support/undo.ts';
@@ -97,7 +98,7 @@ async function measureOne(
   const load_at_start = round(os.loadavg()[0] ?? 0, 2);
   const program = await startProgram(
     process.execPath,
-    [join(packageRoot, 'src/bin/launch.mjs'), 'bench', bench, ...options, '--json'],
+    [...entryArguments('bench/run.ts'), bench, ...options, '--json'],
     { cwd: packageRoot, env: process.env, onOutput: (text) => sayLines(text, progress) },
   );
   undo.push(() => program.stop(STOP_MS));

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../../test/support/entry.ts';
 import type { Undo } from '../support/undo.ts';
 import type { Answer, Ask, Counts, FleetPart } from './messages.ts';
 
@@ -22,9 +22,11 @@ export interface Generator {
 export function startGenerator(fleet: FleetPart, undo: Undo): Generator {
   const parts: { child: ChildProcess; part: FleetPart }[] = [];
   for (let from = fleet.from; from < fleet.to; from += MINERS_PER_PROCESS) {
-    const child = fork(join(packageRoot, 'bench/sockets/miners.ts'), {
+    const [...execArgv] = entryArguments('bench/sockets/miners.ts');
+    const script = execArgv.pop() as string;
+    const child = fork(script, {
       cwd: packageRoot,
-      execArgv: ['--import', 'tsx'],
+      execArgv,
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     undo.push(() => stop(child));

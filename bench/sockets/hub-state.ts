@@ -1,7 +1,6 @@
-import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Program } from '../../src/embedded/supervise.ts';
-import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../../test/support/entry.ts';
 import { waitFor } from '../../test/support/wait-for.ts';
 
 export const HUB_STATE_SIGNAL = 'SIGUSR2';
@@ -24,7 +23,9 @@ export interface HubState {
 export const STATE_ARGUMENTS: readonly string[] = [
   '--expose-gc',
   '--import',
-  pathToFileURL(join(packageRoot, 'bench/sockets/state-on-signal.ts')).href,
+  ...entryArguments('bench/sockets/state-on-signal.ts')
+    .slice(-1)
+    .map((path) => pathToFileURL(path).href),
 ];
 
 /** Has a hub that was started with STATE_ARGUMENTS collect its garbage. */

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import postgres from 'postgres';
 import { type Program, startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../support/entry.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -13,18 +14,15 @@ const h = await harness();
 
 /** Starts `npm run bench -- <args>` without npm, on the stores of the test run. */
 async function startBench(args: string[]): Promise<Program> {
-  const program = await startProgram(
-    process.execPath,
-    [join(packageRoot, 'src/bin/launch.mjs'), 'bench', ...args],
-    {
-      env: {
-        PATH: process.env.PATH,
-        HOME: process.env.HOME,
-        REDIS_URL: h.redisUrl,
-        DB_DSN: await h.db(),
-      },
+  const program = await startProgram(process.execPath, [...entryArguments('bench/run.ts'), ...args], {
+    env: {
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      REDIS_URL: h.redisUrl,
+      DB_DSN: await h.db(),
+      TEST_BUILD: process.env.TEST_BUILD,
     },
-  );
+  });
   h.cleanup(() => program.stop());
   return program;
 }

@@ -2,8 +2,15 @@ import type { Redis } from 'ioredis';
 
 /** Measures the script calls of one connection. */
 export interface Meter {
-  /** Measures those of some work, one at a time. @returns those that took too long, and how long, microseconds */
-  during(work: () => Promise<unknown>): Promise<Map<string, number>>;
+  /** Measures those of some work, one at a time. */
+  during(work: () => Promise<unknown>): Promise<Measured>;
+}
+
+export interface Measured {
+  /** Script calls that took too long, and how long, microseconds. */
+  slow: Map<string, number>;
+  /** How many times longer than meant the server took for everything meanwhile, at least 1. */
+  slowness: number;
 }
 
 /** So much of a call's words names it, whatever job it is for. */
@@ -49,11 +56,12 @@ export function meterScripts(redis: Redis, limitUs: number): Meter {
       await work();
       const measured = [...scripts.values()];
       scripts = undefined;
-      const tooLongUs = limitUs * Math.max(slowBefore, await slownessOf(redis));
+      const slowness = Math.max(slowBefore, await slownessOf(redis));
+      const tooLongUs = limitUs * slowness;
       const often = measured
         .map(({ calls, slow }) => ({ calls, slow: [...slow].filter(([, us]) => us > tooLongUs) }))
         .filter(({ calls, slow }) => slow.length * ODD_ONE_IN > calls);
-      return new Map(often.flatMap(({ slow }) => slow));
+      return { slow: new Map(often.flatMap(({ slow }) => slow)), slowness };
     },
   };
 }

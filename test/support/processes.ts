@@ -1,6 +1,6 @@
-import { join } from 'node:path';
 import { type Program, startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from './entry.ts';
 
 export interface ProcessOptions {
   args?: string[];
@@ -28,14 +28,13 @@ export interface TestProcess extends Program {
  * @throws Error with the output when it ends or stays silent instead
  */
 export async function startScript(script: string, options: ProcessOptions): Promise<TestProcess> {
-  const { args = [], env = {}, ready, readyTimeoutMs = 30_000, root = packageRoot, uid, gid } = options;
-  const loader = script.endsWith('.mjs') ? [] : ['--import', 'tsx'];
+  const { args = [], env = {}, ready, readyTimeoutMs = 30_000, root, uid, gid } = options;
   let check = () => {};
   const program = await startProgram(
     process.execPath,
-    ['--enable-source-maps', ...loader, join(root, script), ...args],
+    ['--enable-source-maps', ...entryArguments(script, root), ...args],
     {
-      cwd: root,
+      cwd: root ?? packageRoot,
       uid,
       gid,
       env: { PATH: process.env.PATH, HOME: process.env.HOME, TZ: 'UTC', ...env },
