@@ -1,6 +1,7 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { sql } from 'drizzle-orm';
-import { isPostgresUnavailable, type Orm } from '../platform/db.ts';
+import type { Orm } from '../platform/db.ts';
+import { isPostgresUnavailable } from '../platform/db-errors.ts';
 import { forgetSignatures } from './auth.ts';
 import { forgetInvoiceNumbers } from './billing/invoices.ts';
 import type { CoordinatorDeps } from './deps.ts';

@@ -1,4 +1,5 @@
-import { type Database, isPostgresUnavailable } from '../platform/db.ts';
+import type { Database } from '../platform/db.ts';
+import { isPostgresUnavailable } from '../platform/db-errors.ts';
 import type { Logger } from '../platform/logger.ts';
 
 export interface DurableDeps {

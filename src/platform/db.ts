@@ -3,7 +3,8 @@ import { DrizzleQueryError, type SQL } from 'drizzle-orm';
 import { PgDialect } from 'drizzle-orm/pg-core';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
-import { AppError, isConnectionError, unavailable } from './errors.ts';
+import { isPostgresUnavailable, isServerBusy, isUnreachable } from './db-errors.ts';
+import { AppError, unavailable } from './errors.ts';
 import type { Statement } from './statement.ts';
 
 /**
@@ -38,7 +39,7 @@ export interface Database {
   query<R, V extends Record<string, unknown>>(statement: Statement<V>, values: V): Promise<R[]>;
   /** The same for one that is built with its values. Its text must always be the same: each connection keeps it. */
   queryBuilt<R>(query: SQL): Promise<R[]>;
-  /** Whether Postgres answers within `timeoutMs`. */
+  /** Whether Postgres answers within `timeoutMs`, also while all connections of the pool are at work. */
   ping(timeoutMs: number): Promise<boolean>;
   /** Lets running statements finish for `timeoutMs`, then closes every connection. */
   close(timeoutMs: number): Promise<void>;
@@ -62,15 +63,6 @@ const PROBE_MAX_DELAY_MS = 2000;
 /** Waiting calls per connection of the pool; past it Postgres is too slow to be worth waiting for. */
 const MAX_CALLS_PER_CONNECTION = 50;
 
-/** SQLSTATEs beside the connection errors after which the same statement may succeed later. */
-const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
-
-/** SQLSTATE classes for which the data is at fault: the same statement can never succeed. */
-const DATA_SQLSTATE = /^(22|23)/;
-
-/** A server that cancels a slow statement, or has no connection left to give, does answer: it is not away. */
-const BUSY_SQLSTATE = /^(57014|53300)$/;
-
 /**
  * A pool that fails fast. A call that cannot reach Postgres, or spends its budget, raises the suspicion that Postgres
  * is away; a probe on a connection of its own asks. If it gets no answer, calls are refused at once until a later
@@ -91,7 +83,7 @@ class PooledDatabase implements Database {
   #probing = false;
   #closed = false;
   readonly #retiring = new Map<Pool, Promise<void>>();
-  #probePool: Pool | undefined;
+  readonly #probes = new Set<Pool>();
   #probeTimer: NodeJS.Timeout | undefined;
 
   constructor(settings: DatabaseSettings, name: string, session: SessionSettings) {
@@ -138,11 +130,14 @@ class PooledDatabase implements Database {
   }
 
   async ping(timeoutMs: number): Promise<boolean> {
+    if (this.#away || this.#closed) return false;
+    // In the queue of a full pool it would tell how long the calls before it take, not whether Postgres is there.
+    if (this.#pool.calls.size >= this.#settings.db_pool_max) return this.#isAnswering(timeoutMs);
     try {
       await this.run((orm) => orm.execute('select 1'), timeoutMs);
       return true;
     } catch (error) {
-      if (isPostgresUnavailable(error)) return false;
+      if (isPostgresUnavailable(error)) return isServerBusy(error);
       throw error;
     }
   }
@@ -151,7 +146,7 @@ class PooledDatabase implements Database {
     this.#closed = true;
     clearTimeout(this.#probeTimer);
     for (const pool of [this.#pool, ...this.#retiring.keys()]) this.#retire(pool, timeoutMs);
-    if (this.#probePool !== undefined) this.#retire(this.#probePool, 0);
+    for (const probe of this.#probes) this.#retire(probe, 0);
     await Promise.all(this.#retiring.values());
   }
 
@@ -212,7 +207,7 @@ class PooledDatabase implements Database {
 
   /** Asks until Postgres answers; each failure doubles the wait before the next. */
   async #probe(delayMs: number): Promise<void> {
-    const answers = await this.#isAnswering();
+    const answers = await this.#isAnswering(this.#settings.db_connect_timeout_sec * 1000);
     if (this.#closed) return;
     if (!answers && !this.#away) this.#replacePool(RETIRE_TIMEOUT_MS);
     this.#away = !answers;
@@ -228,17 +223,18 @@ class PooledDatabase implements Database {
     this.#probeTimer.unref();
   }
 
-  async #isAnswering(): Promise<boolean> {
+  /** Asks on a connection of its own. */
+  async #isAnswering(timeoutMs: number): Promise<boolean> {
     const probe = this.#connect(1);
-    this.#probePool = probe;
+    this.#probes.add(probe);
     try {
-      await within(probe.sql`select 1`, this.#settings.db_connect_timeout_sec * 1000);
+      await within(probe.sql`select 1`, timeoutMs);
       return true;
     } catch (error) {
       // Any other reason is "not yet"; callers are told `unavailable` meanwhile.
-      return matchesSqlState(error, BUSY_SQLSTATE);
+      return isServerBusy(error);
     } finally {
-      this.#probePool = undefined;
+      this.#probes.delete(probe);
       this.#retire(probe, 0);
     }
   }
@@ -255,44 +251,6 @@ export function connectDatabase(
   session: SessionSettings = {},
 ): Database {
   return new PooledDatabase(settings, name, session);
-}
-
-/**
- * Whether an error means "Postgres cannot do this now"; the same call may succeed later. Looks through
- * `cause`.
- */
-export function isPostgresUnavailable(error: unknown): boolean {
-  return isUnreachable(error) || matchesSqlState(error, RETRYABLE_SQLSTATE);
-}
-
-/**
- * Whether Postgres refused the values themselves (out of range, a broken constraint): a retry cannot help.
- */
-export function isDataError(error: unknown): boolean {
-  return matchesSqlState(error, DATA_SQLSTATE);
-}
-
-/** Whether a row was refused because another one has its unique key: any, or that of this index. */
-export function isUniqueViolation(error: unknown, index?: string): boolean {
-  const cause = postgresErrorOf(error);
-  return cause?.code === '23505' && (index === undefined || cause.constraint_name === index);
-}
-
-function isUnreachable(error: unknown): boolean {
-  if (error instanceof AppError) return error.code === 'unavailable';
-  return isConnectionError(error) && !matchesSqlState(error, BUSY_SQLSTATE);
-}
-
-function matchesSqlState(error: unknown, pattern: RegExp): boolean {
-  const cause = postgresErrorOf(error);
-  return cause !== undefined && pattern.test(cause.code);
-}
-
-function postgresErrorOf(error: unknown): postgres.PostgresError | undefined {
-  for (let current = error; current instanceof Error; current = current.cause) {
-    if (current instanceof postgres.PostgresError) return current;
-  }
-  return undefined;
 }
 
 function isSpentBudget(error: unknown): boolean {

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { sql } from 'drizzle-orm';
-import { connectDatabase, type Database, isDataError, isPostgresUnavailable } from '../../src/platform/db.ts';
+import { connectDatabase, type Database } from '../../src/platform/db.ts';
+import { isDataError, isPostgresUnavailable } from '../../src/platform/db-errors.ts';
 import { migrateDatabase } from '../../src/platform/migrate.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
 import { databaseOf } from '../support/databases.ts';
@@ -119,7 +120,11 @@ test('a short budget leaves the statements of others alone', async () => {
   const db = open(await h.db(), { db_pool_max: 2 });
   // Longer than a pool that is given up has left.
   const others = Array.from({ length: 2 }, () => db.run((orm) => orm.execute(sql`select pg_sleep(1.2)`)));
-  assert.equal(await db.ping(10), false, 'the pool is full');
+  await assert.rejects(
+    db.run((orm) => orm.execute('select 1'), 10),
+    isPostgresUnavailable,
+  );
+  assert.equal(await db.ping(1000), true, 'the pool is full, Postgres is there');
   for (const { status } of await Promise.allSettled(others)) assert.equal(status, 'fulfilled');
 });
 
@@ -139,8 +144,9 @@ test('connections that are dead without knowing it are given up, though each cal
   const db = open(dsn.href, { db_pool_max: 1, db_statement_timeout_ms: 100 });
   await answers(db);
   isMute = true; // For the connections of now, as when a firewall has forgotten them.
-  assert.equal(await db.ping(50), false);
-  await waitFor(() => db.ping(50));
+  const goesThrough = () => db.run((orm) => orm.execute('select 1'), 50).then(Boolean, () => false);
+  assert.equal(await goesThrough(), false);
+  await waitFor(goesThrough);
 });
 
 test('a server without a free connection is not away', async () => {
@@ -157,7 +163,8 @@ test('a server without a free connection is not away', async () => {
   const [refused, ...others] = outcomes.filter((outcome) => outcome.status === 'rejected');
   assert.ok(refused !== undefined && isPostgresUnavailable(refused.reason));
   assert.deepEqual(others, []);
-  await select();
+  const [, isThere] = await Promise.all([select(), db.ping(1000)]);
+  assert.equal(isThere, true);
 });
 
 test('a connection lost under a statement fails that statement only', async () => {

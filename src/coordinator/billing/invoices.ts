@@ -5,7 +5,8 @@
  * invoice of the tenant, in lines of its own.
  */
 import { and, eq, type SQL, sql } from 'drizzle-orm';
-import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
+import type { Database, Orm } from '../../platform/db.ts';
+import { isUniqueViolation } from '../../platform/db-errors.ts';
 import { invoiceNumbers, invoices, usageRecords } from './tables.ts';
 
 export type InvoiceRow = typeof invoices.$inferSelect;

@@ -1,6 +1,7 @@
 /** Takes reports of use: each once, however often and from wherever it is sent. */
 import { eq, sql } from 'drizzle-orm';
-import { isUniqueViolation, type Orm } from '../../platform/db.ts';
+import type { Orm } from '../../platform/db.ts';
+import { isUniqueViolation } from '../../platform/db-errors.ts';
 import { AppError } from '../../platform/errors.ts';
 import { isProduct, product } from './decimals.ts';
 import { countUse, limitOf, quotaExceeded } from './quota.ts';

@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import { type SSEStreamingApi, streamSSE } from 'hono/streaming';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { isPostgresUnavailable } from '../../platform/db.ts';
+import { isPostgresUnavailable } from '../../platform/db-errors.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { JobChange } from '../notices.ts';
 import { isTerminal } from './states.ts';

@@ -1,5 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm';
-import { type Database, isUniqueViolation, type Orm } from '../../platform/db.ts';
+import type { Database, Orm } from '../../platform/db.ts';
+import { isUniqueViolation } from '../../platform/db-errors.ts';
 import { statement } from '../../platform/statement.ts';
 import { jobOffers, jobs } from '../jobs/tables.ts';
 import { change, isIn, mayChange } from '../jobs/transition.ts';

@@ -1,4 +1,5 @@
-import { type Database, isPostgresUnavailable, isUniqueViolation } from '../../platform/db.ts';
+import type { Database } from '../../platform/db.ts';
+import { isPostgresUnavailable, isUniqueViolation } from '../../platform/db-errors.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { CoordinatorConfig } from '../environment.ts';
 import type { CoordinatorMetrics } from '../metrics.ts';

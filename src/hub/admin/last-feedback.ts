@@ -1,6 +1,7 @@
 import { desc, eq } from 'drizzle-orm';
 import type * as v from 'valibot';
-import { type Database, isPostgresUnavailable } from '../../platform/db.ts';
+import type { Database } from '../../platform/db.ts';
+import { isPostgresUnavailable } from '../../platform/db-errors.ts';
 import { feedback } from '../trust/tables.ts';
 import type { MinerDetail } from './schema.ts';
 

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { eq, sql } from 'drizzle-orm';
 import type * as v from 'valibot';
-import { type Database, isDataError, type Orm } from '../../platform/db.ts';
+import type { Database, Orm } from '../../platform/db.ts';
+import { isDataError } from '../../platform/db-errors.ts';
 import { AppError } from '../../platform/errors.ts';
 import { type PriceSettings, priceOf, RESOURCES } from './prices.ts';
 import type { RecordAnswer, RecordRequest, UsageReport } from './schema.ts';

@@ -1,4 +1,4 @@
-import { isDataError } from '../../platform/db.ts';
+import { isDataError } from '../../platform/db-errors.ts';
 import { keys, shardPrefix } from '../../platform/keys.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { Metrics } from '../../platform/metrics.ts';

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
-import { type Database, isPostgresUnavailable } from '../../platform/db.ts';
+import type { Database } from '../../platform/db.ts';
+import { isPostgresUnavailable } from '../../platform/db-errors.ts';
 import { AppError, isConnectionError } from '../../platform/errors.ts';
 import type { Logger } from '../../platform/logger.ts';
 import type { Metrics } from '../../platform/metrics.ts';

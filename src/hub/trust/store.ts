@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { and, asc, eq, gt, inArray, lt, sql } from 'drizzle-orm';
-import { isUniqueViolation, type Orm } from '../../platform/db.ts';
+import type { Orm } from '../../platform/db.ts';
+import { isUniqueViolation } from '../../platform/db-errors.ts';
 import { unavailable } from '../../platform/errors.ts';
 import type { PriceSettings } from '../billing/prices.ts';
 import { usageOf } from '../billing/usage.ts';
