@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import type { Database } from '../platform/db.ts';
 import { isPostgresUnavailable } from '../platform/db-errors.ts';
 import type { Logger } from '../platform/logger.ts';
@@ -11,11 +12,21 @@ export interface DurableDeps {
 
 const POSTGRES_PING_MS = 1_000;
 
-/** Of a task whose runs come seldom: a run that fails is tried again after half a second, then after longer. */
-export const RETRY = { type: 'exponential', delay: 500, jitter: 0.5 } as const;
+/** Of a task that runs again soon and then does the same: a run that fails is only kept to be looked at. */
+export const ONCE = {
+  attempts: 1,
+  backoff: { type: 'exponential', delay: 500, jitter: 0.5 },
+  keep: { completed: 20, failed: 200 },
+} as const;
 
-/** Finished runs that stay to be looked at. */
-export const KEEP = { completed: 20, failed: 200 } as const;
+/** Of a task whose runs come seldom: one that fails is tried again after half a second, then after longer. */
+export const THRICE = { ...ONCE, attempts: 3 } as const;
+
+/** Of a task that works through batches: how large they are, and how large whoever runs it by hand may make them. */
+export function batchesOf(batch: number, max: number) {
+  const payload = v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)) });
+  return { payload, scheduled: { batch } };
+}
 
 /**
  * An outage of Postgres is no failure of the task: the work waits in Redis, and the next run goes on with it.

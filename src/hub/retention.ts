@@ -1,11 +1,10 @@
 /** What is deleted because nobody needs it any more: old feedback, and miners that enrolled themselves and stay away. */
 import { sql } from 'drizzle-orm';
-import * as v from 'valibot';
 import type { Config } from '../platform/config.ts';
 import type { Database, Orm } from '../platform/db.ts';
 import type { TaskDefinition } from '../platform/queues.ts';
 import { usageRecords } from './billing/tables.ts';
-import { type DurableDeps, KEEP, RETRY, withPostgres } from './durable-task.ts';
+import { batchesOf, type DurableDeps, ONCE, withPostgres } from './durable-task.ts';
 import { miners, priceOverrides } from './miners/tables.ts';
 import { slaMiners } from './sla/tables.ts';
 import { feedback } from './trust/tables.ts';
@@ -23,12 +22,9 @@ export function retentionTask(deps: DurableDeps & { readonly config: Config }): 
     name: 'hub-retain',
     // Beside the retention of the service levels, so that the two take turns, and nothing that is urgent waits for them.
     queue: 'sla',
-    payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000)) }),
-    scheduled: { batch: 5_000 },
+    ...batchesOf(5_000, 50_000),
     everyMs: RETAIN_EVERY_MS,
-    attempts: 1,
-    backoff: RETRY,
-    keep: KEEP,
+    ...ONCE,
     run: ({ batch }) => withPostgres(deps, () => forget(deps, batch, RETAIN_BUDGET_MS)),
   };
 }

@@ -4,7 +4,7 @@ import { keys, shardPrefix } from '../platform/keys.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import type { TaskDefinition } from '../platform/queues.ts';
 import { billingTasks } from './billing/tasks.ts';
-import { KEEP, RETRY, withPostgres } from './durable-task.ts';
+import { batchesOf, ONCE, THRICE, withPostgres } from './durable-task.ts';
 import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
 import { flushStatus } from './miners/status-flush.ts';
@@ -32,9 +32,6 @@ const DRAIN_BUDGET_MS = 2_000;
 const APPLY_EVERY_MS = 5_000;
 const FLUSH_BUDGET_MS = 5_000;
 
-const batchOf = (max: number) =>
-  v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)) });
-
 /**
  * Every background task of the hub. A run that fails is not tried again where the next one comes within
  * seconds and does the same; `attempts` counts the first. All are idempotent: a run whose worker dies is
@@ -45,12 +42,9 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
     {
       name: 'reap',
       queue: 'registry',
-      payload: batchOf(1000),
-      scheduled: { batch: REAP_BATCH },
+      ...batchesOf(REAP_BATCH, 1000),
       everyMs: REAP_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) => reap(deps, batch),
     },
     {
@@ -59,42 +53,31 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       payload: v.strictObject({}),
       scheduled: {},
       everyMs: STRATEGIES_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: () => rescore(deps),
     },
     {
       name: 'journal-drain',
       queue: 'durable',
-      payload: batchOf(1000),
-      scheduled: { batch: 200 },
+      ...batchesOf(200, 1000),
       everyMs: DRAIN_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) => withPostgres(deps, () => drainJournals(deps, batch)),
     },
     {
       name: 'feedback-apply',
       queue: 'durable',
-      payload: batchOf(1000),
-      scheduled: { batch: 500 },
+      ...batchesOf(500, 1000),
       everyMs: APPLY_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) => withPostgres(deps, () => applyUnapplied(deps, batch)),
     },
     {
       name: 'status-flush',
       queue: 'durable',
-      payload: batchOf(5000),
-      scheduled: { batch: 1000 },
+      ...batchesOf(1000, 5000),
       everyMs: deps.config.status_flush_sec * 1000,
-      attempts: 3,
-      backoff: RETRY,
-      keep: KEEP,
+      ...THRICE,
       run: ({ batch }) => withPostgres(deps, () => flushAll(deps, batch)),
     },
     ...slaTasks(deps),

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import type { Config } from '../../platform/config.ts';
 import type { Metrics } from '../../platform/metrics.ts';
 import type { TaskDefinition } from '../../platform/queues.ts';
-import { type DurableDeps, KEEP, RETRY, withPostgres } from '../durable-task.ts';
+import { batchesOf, type DurableDeps, ONCE, THRICE, withPostgres } from '../durable-task.ts';
 import { createBillingCoordinator } from './coordinator.ts';
 import { deleteSent } from './store.ts';
 import { release, sendDue } from './sync.ts';
@@ -26,9 +26,7 @@ export function billingTasks(
       payload: v.strictObject({}),
       scheduled: {},
       everyMs: Math.ceil(config.billing_sync_interval_hours * HOUR_MS),
-      attempts: 3,
-      backoff: RETRY,
-      keep: KEEP,
+      ...THRICE,
       run: () =>
         withPostgres(deps, async () => ({
           released: coordinator === undefined ? 0 : await release(deps, {}),
@@ -42,9 +40,7 @@ export function billingTasks(
       }),
       scheduled: { budget_ms: 10_000 },
       everyMs: SEND_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ budget_ms }) =>
         withPostgres(deps, async () =>
           coordinator === undefined ? { sent: 0, postponed: 0 } : sendDue(deps, coordinator, budget_ms),
@@ -53,12 +49,9 @@ export function billingTasks(
     {
       name: 'billing-retain',
       queue: 'billing',
-      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000)) }),
-      scheduled: { batch: 5_000 },
+      ...batchesOf(5_000, 50_000),
       everyMs: RETAIN_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) =>
         withPostgres(deps, async () => {
           const before = new Date(Date.now() - config.sla_retention_days * DAY_MS);

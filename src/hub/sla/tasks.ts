@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import type { Metrics } from '../../platform/metrics.ts';
 import type { TaskDefinition } from '../../platform/queues.ts';
-import { type DurableDeps, KEEP, RETRY, withPostgres } from '../durable-task.ts';
+import { batchesOf, type DurableDeps, ONCE, THRICE, withPostgres } from '../durable-task.ts';
 import { COLLECT_TASK } from './collect-now.ts';
 import { type CollectorDeps, collect } from './collector.ts';
 import { deliverDue } from './deliveries.ts';
@@ -26,44 +26,33 @@ export function slaTasks(
       payload: v.strictObject({ on_demand: v.boolean() }),
       scheduled: { on_demand: false },
       everyMs: deps.config.sla_collection_interval_seconds * 1000,
-      attempts: 3,
-      backoff: RETRY,
-      keep: KEEP,
+      ...THRICE,
       run: ({ on_demand }, dueMs) => withPostgres(deps, () => collect(deps, { onDemand: on_demand, dueMs })),
     },
     {
       // Not in the queue of the deliveries: whoever watches does not wait for a webhook that hangs.
       name: 'alerts-publish',
       queue: 'durable',
-      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1_000)) }),
-      scheduled: { batch: 200 },
+      ...batchesOf(200, 1_000),
       everyMs: PUBLISH_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) =>
         withPostgres(deps, async () => ({ published: await publishAlerts(deps, batch, PUBLISH_BUDGET_MS) })),
     },
     {
       name: 'alerts-deliver',
       queue: 'alerts',
-      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)) }),
-      scheduled: { batch: 10 },
+      ...batchesOf(10, 100),
       everyMs: DELIVER_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) => withPostgres(deps, () => deliverDue(deps, batch, DELIVER_BUDGET_MS)),
     },
     {
       name: 'sla-retain',
       queue: 'sla',
-      payload: v.strictObject({ batch: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(50_000)) }),
-      scheduled: { batch: 5_000 },
+      ...batchesOf(5_000, 50_000),
       everyMs: RETAIN_EVERY_MS,
-      attempts: 1,
-      backoff: RETRY,
-      keep: KEEP,
+      ...ONCE,
       run: ({ batch }) => withPostgres(deps, () => applyRetention(deps, batch, RETAIN_BUDGET_MS)),
     },
   ];
