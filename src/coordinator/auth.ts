@@ -2,7 +2,7 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { sql } from 'drizzle-orm';
 import { bearerToken } from '../platform/auth.ts';
 import type { Orm } from '../platform/db.ts';
-import { AppError } from '../platform/errors.ts';
+import { AppError, invalidAt } from '../platform/errors.ts';
 import type { CoordinatorConfig } from './environment.ts';
 import { usedSignatures } from './jobs/tables.ts';
 
@@ -52,7 +52,7 @@ export class KeyRing {
     if (entry.id !== undefined) return { role: entry.role, id: entry.id, key: shown };
     const claimed = entry.role === 'miner' ? minerId : undefined;
     if (claimed !== undefined && !ID.test(claimed)) {
-      throw new AppError('invalid', 'the miner id must be 1-64 of A-Z a-z 0-9 . _ : -');
+      throw invalidAt('X-Miner-ID', 'must be 1-64 of A-Z a-z 0-9 . _ : -');
     }
     return { role: entry.role, id: claimed ?? digest.toString('hex').slice(0, ID_CHARS), key: shown };
   }
@@ -67,6 +67,7 @@ interface Entry {
 
 const ID = /^[A-Za-z0-9._:-]{1,64}$/;
 const ID_CHARS = 16;
+const SIGNATURE = /^(?:sha256=)?([0-9a-f]{64})$/i;
 
 /** A key may end in `=` (base64), so only what stands before the first one and is followed by something is an id. */
 function entryOf(role: KeyRole, text: string): Entry {
@@ -80,7 +81,7 @@ function entryOf(role: KeyRole, text: string): Entry {
  * @throws AppError `unauthenticated`; `conflict` for a signature that was used
  */
 export async function checkSignature(
-  request: { readonly header: HeaderOf; readonly body: string; readonly isSafe: boolean },
+  request: { readonly header: HeaderOf; readonly body: Uint8Array; readonly isSafe: boolean },
   key: string,
   config: Pick<CoordinatorConfig, 'signatures' | 'signature_window_sec'>,
   run: (work: (orm: Orm) => Promise<boolean>) => Promise<boolean>,
@@ -94,9 +95,9 @@ export async function checkSignature(
   const sentMs = unixMs(timestamp);
   const windowMs = config.signature_window_sec * 1000;
   if (sentMs === undefined) throw unsigned('X-Timestamp must be Unix seconds or milliseconds');
-  const expected = createHmac('sha256', key).update(`${timestamp}.${request.body}`).digest();
-  const given = Buffer.from(signature.replace(/^sha256=/, ''), 'hex');
-  if (given.length !== expected.length || !timingSafeEqual(given, expected))
+  const expected = createHmac('sha256', key).update(`${timestamp}.`).update(request.body).digest();
+  const [, digits] = SIGNATURE.exec(signature) ?? [];
+  if (digits === undefined || !timingSafeEqual(Buffer.from(digits, 'hex'), expected))
     throw unsigned('X-Signature is wrong');
   if (Math.abs(Date.now() - sentMs) > windowMs) throw unsigned('X-Timestamp is too far from now');
   if (request.isSafe) return;

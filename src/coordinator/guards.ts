@@ -19,6 +19,8 @@ export interface Guards {
   ) => Promise<KeyHolder>;
 }
 
+const NO_BODY = new Uint8Array();
+
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 export function createGuards({
@@ -47,7 +49,7 @@ export function createGuards({
     admit: (request, header, ...roles) =>
       limitGuesses(addressOf(request, trusted), async () => {
         const holder = keys.identify(header, roles, undefined);
-        await check(NO_HEADERS, holder, async () => ({ header, body: '', isSafe: true }));
+        await check(NO_HEADERS, holder, async () => ({ header, body: NO_BODY, isSafe: true }));
         return holder;
       }),
     permit: (...roles) =>
@@ -56,7 +58,9 @@ export function createGuards({
         const { role, id } = await limitGuesses(c.get('address'), async () => {
           const holder = keys.identify(header, roles, header('x-miner-id') ?? c.req.query('miner_id'));
           const isSafe = SAFE_METHODS.has(c.req.method);
-          await check(c, holder, async () => ({ header, body: isSafe ? '' : await c.req.text(), isSafe }));
+          // As bytes: a body that is read as text first is never seen not to be UTF-8.
+          const body = async () => (isSafe ? NO_BODY : new Uint8Array(await c.req.arrayBuffer()));
+          await check(c, holder, async () => ({ header, body: await body(), isSafe }));
           return holder;
         });
         c.set('caller', { role, id });

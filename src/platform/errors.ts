@@ -74,6 +74,11 @@ export function invalid(issues: readonly v.BaseIssue<unknown>[]): AppError {
   return new AppError('invalid', 'the request is not valid', { details });
 }
 
+/** A 422 of which one path is known to fail, and why. */
+export function invalidAt(path: string, message: string): AppError {
+  return new AppError('invalid', 'the request is not valid', { details: [{ path, message }] });
+}
+
 /** A 503 for a store that does not answer. */
 export function unavailable(what: string, cause?: unknown): AppError {
   return new AppError('unavailable', `${what} is not available`, {

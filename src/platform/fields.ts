@@ -67,15 +67,17 @@ export function money() {
   return v.pipe(union, v.transform(shortestDecimal));
 }
 
-/** A time in ISO 8601 with its offset, of an existing day: the format alone, and Date.parse, take February 30. */
+/** A time in ISO 8601 with its offset, of an existing day. */
 export function moment() {
   const why = 'must be a time like 2026-01-31T12:00:00Z';
-  const exists = (text: string) => {
-    const day = text.slice(0, 10);
-    const midnight = new Date(`${day}T00:00:00Z`);
-    return !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day);
-  };
-  return v.pipe(v.string(), v.isoTimestamp(why), v.check(exists, why));
+  return v.pipe(v.string(), v.isoTimestamp(why), v.check(hasExistingDay, why));
+}
+
+/** Whether a time in ISO 8601 is of an existing day: its format, and Date.parse, take February 30. */
+export function hasExistingDay(time: string): boolean {
+  const day = time.slice(0, 10);
+  const midnight = new Date(`${day}T00:00:00Z`);
+  return !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day);
 }
 
 /** A field that may be left out; null counts as left out. */

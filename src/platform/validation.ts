@@ -1,4 +1,4 @@
-import type { MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { resolver, uniqueSymbol, validator } from 'hono-openapi';
 import * as v from 'valibot';
 import type { AppEnv } from './app-env.ts';
@@ -24,7 +24,7 @@ export function jsonBody<S extends v.GenericSchema>(
   schema: S,
 ): MiddlewareHandler<AppEnv, string, JsonInput<S>> {
   const middleware: MiddlewareHandler<AppEnv, string, JsonInput<S>> = async (c, next) => {
-    const parsed = v.safeParse(schema, parseJson(decoded(await c.req.arrayBuffer())));
+    const parsed = v.safeParse(schema, parseJson(await bodyText(c)));
     if (!parsed.success) throw invalid(parsed.issues);
     c.req.addValidatedData('json', parsed.output as object);
     await next();
@@ -61,7 +61,12 @@ export function parseJson(text: string): unknown {
   }
 }
 
-function decoded(bytes: ArrayBuffer): string {
+/**
+ * The body as text.
+ * @throws AppError `bad_json` for one that is not UTF-8
+ */
+export async function bodyText(c: Context): Promise<string> {
+  const bytes = await c.req.arrayBuffer();
   try {
     return utf8.decode(bytes);
   } catch (cause) {

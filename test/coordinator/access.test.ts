@@ -64,14 +64,64 @@ for (const [method, path, role, body] of CALLS) {
   });
 }
 
+/** Input that a store would refuse, or read as something else, and the path that the answer names. */
+const GARBAGE: readonly [
+  method: string,
+  path: string,
+  headers: Record<string, string>,
+  body: string | undefined,
+  at: string,
+][] = [
+  ['POST', '/v1/miners/register', asMiner('nul'), '{"capabilities": {"a": "\\u0000"}}', 'capabilities'],
+  ['POST', '/v1/miners/register', asMiner('nul'), '{"capabilities": {"\\ud800": 1}}', 'capabilities'],
+  ['POST', '/v1/miners/heartbeat', asMiner('nul'), '{"metadata": {"a": ["\\udfff"]}}', 'metadata'],
+  ['POST', '/v1/miners/poll', asMiner('a b'), '{}', 'X-Miner-ID'],
+  ['POST', '/v1/jobs', { ...ALICE, 'Idempotency-Key': 'a b' }, '{"payload": {}}', 'Idempotency-Key'],
+  ['POST', '/v1/receipts/verify', ALICE, '[]', ''],
+  ['GET', '/v1/admin/settlements?cursor=999999999999999.ff', ROOT, undefined, 'cursor'],
+];
+
+test('what a store would not take is refused, and the answer names where it is', async () => {
+  for (const [method, path, headers, body, at] of GARBAGE) {
+    const { status, text, json } = await replica.call(method, path, { headers, body });
+    assert.equal(status, 422, `${path} ${body}: ${text}`);
+    assert.deepEqual(
+      json.error.details.map((detail: { path: string }) => detail.path),
+      [at],
+    );
+  }
+  const escaped = { capabilities: { a: '\\u0000', pair: '\u{1f600}' } };
+  await replica.call('POST', '/v1/miners/register', { headers: asMiner('kept'), body: escaped });
+  const page = await replica.call('GET', '/v1/admin/miners', { headers: ROOT });
+  const kept = page.json.items.find(({ miner_id }: { miner_id: string }) => miner_id === 'kept');
+  assert.deepEqual(kept.capabilities, escaped.capabilities);
+  const receipt = '{"signature": {"alg": "Ed25519", "key_id": "\\u0000", "sig": "a"}}';
+  const verified = await replica.call('POST', '/v1/receipts/verify', { headers: ALICE, body: receipt });
+  assert.deepEqual([verified.status, verified.json.valid], [200, false]);
+});
+
+test('a body that is not UTF-8 is not read as something else', async () => {
+  const usage = { resource_type: 'gpu', quantity: 1, unit_price: 1, timestamp: '2026-01-01T00:00:00Z' };
+  const calls: [path: string, headers: Record<string, string>, body: object][] = [
+    ['/v1/jobs', ALICE, { payload: { a: '?' } }],
+    ['/api/billing/usage', ROOT, { ...usage, tenant_id: '?' }],
+    ['/v1/receipts/verify', ALICE, { job_id: '?' }],
+  ];
+  for (const [path, headers, body] of calls) {
+    const bytes = Buffer.from(JSON.stringify(body));
+    bytes[bytes.indexOf('?')] = 0xff;
+    const answer = await fetch(replica.url + path, { method: 'POST', headers, body: bytes });
+    assert.equal(answer.status, 400, path);
+    assert.match(await answer.text(), /not UTF-8/);
+  }
+});
+
 test('a key with an id is that miner, whatever it says; a bare key is whom it says, or its digest', async () => {
   const register = (headers: Record<string, string>, query = '') =>
     replica.call('POST', `/v1/miners/register${query}`, { headers, body: { capabilities: {} } });
   await register({ 'X-Api-Key': 'key-of-anchor', 'X-Miner-ID': 'somebody-else' });
   await register({ Authorization: 'Bearer key-of-any-miner' }, '?miner_id=from-query');
   await register({ 'X-Api-Key': 'key-of-any-miner' });
-  const bad = await register({ 'X-Api-Key': 'key-of-any-miner', 'X-Miner-ID': 'a b' });
-  assert.equal(bad.status, 422);
   const page = await replica.call('GET', '/v1/admin/miners', { headers: ROOT });
   const ids: string[] = page.json.items.map(({ miner_id }: { miner_id: string }) => miner_id);
   assert.ok(ids.includes('anchor') && ids.includes('from-query') && !ids.includes('somebody-else'));
@@ -103,9 +153,18 @@ test('a signed call is taken once, on any replica, and only near its time', asyn
     { ...signed('key-of-bob', body, now), 'X-Api-Key': 'key-of-alice' },
     { ...good, 'X-Timestamp': 'now' },
     { ...ALICE, 'X-Signature': 'zz', 'X-Timestamp': now },
+    {
+      ...signed('key-of-alice', body, now),
+      'X-Signature': `${signed('key-of-alice', body, now)['X-Signature']}zz`,
+    },
   ];
   for (const headers of wrong)
     assert.equal((await post(replica, headers)).status, 401, JSON.stringify(headers));
+  const marked = `\ufeff${body}`;
+  const { 'X-Signature': lower, ...others } = signed('key-of-alice', marked, now);
+  const headers = { ...others, 'X-Signature': `sha256=${lower.toUpperCase()}` };
+  const ofBytes = await fetch(`${replica.url}/v1/jobs`, { method: 'POST', headers, body: marked });
+  assert.equal(ofBytes.status, 201, 'a byte order mark is one of the bytes that are signed');
   const read = signed('key-of-alice', '', String(Date.now()));
   for (let i = 0; i < 2; i += 1) {
     assert.equal(

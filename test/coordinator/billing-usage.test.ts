@@ -100,6 +100,7 @@ const REFUSED: ReadonlyArray<readonly [change: Record<string, unknown>, path: st
   [{ resource_type: 'GPU hours' }, 'resource_type'],
   [{ timestamp: 'yesterday' }, 'timestamp'],
   [{ timestamp: '2026-02-31T99:00:00Z' }, 'timestamp'],
+  [{ timestamp: '2026-02-30T12:00:00Z' }, 'timestamp'],
   [{ timestamp: '1800-01-01' }, 'timestamp'],
   [{ timestamp: undefined }, 'timestamp'],
   [{ metadata: [] }, 'metadata'],

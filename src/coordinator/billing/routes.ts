@@ -1,9 +1,9 @@
 import type { Hono } from 'hono';
 import * as v from 'valibot';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
-import { jsonBody, pathParams, query } from '../../platform/validation.ts';
+import { bodyText, jsonBody, pathParams, query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import type { Guards } from '../guards.ts';
 import { invoicePage, PAGE_POLICY, viewInvoice } from './invoice-view.ts';
@@ -57,7 +57,7 @@ function usageRoutes(app: Hono<AppEnv>, { db }: Deps, permit: Permit): void {
     permit('admin'),
     usageBody,
     async (c) => {
-      const record = recordOf(readUsage(await c.req.text()), keyOf(c.req.header('Idempotency-Key')));
+      const record = recordOf(readUsage(await bodyText(c)), keyOf(c.req.header('Idempotency-Key')));
       const { duplicate } = await db.run((orm) => recordUsage(orm, record));
       return c.json({
         status: 'ok',
@@ -212,7 +212,5 @@ function planRoutes(app: Hono<AppEnv>, { db }: Deps, permit: Permit): void {
 
 function keyOf(header: string | undefined): string | undefined {
   if (header === undefined || v.is(RecordId, header)) return header;
-  throw new AppError('invalid', 'the request is not valid', {
-    details: [{ path: 'Idempotency-Key', message: 'must be 1-128 of A-Z a-z 0-9 . _ : -' }],
-  });
+  throw invalidAt('Idempotency-Key', 'must be 1-128 of A-Z a-z 0-9 . _ : -');
 }

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { body, jsonObject, maybe, money, pattern, words } from '../../platform/fields.ts';
+import { body, hasExistingDay, jsonObject, maybe, money, pattern, words } from '../../platform/fields.ts';
 import { DEFAULT_CURRENCY } from './usage-record.ts';
 
 const MAX_METADATA_CHARS = 16_384;
@@ -210,7 +210,8 @@ export const TenantAnswer = v.pipe(
 
 function parseMoment(text: string): Date | undefined {
   const [, year, offset] = ISO.exec(text) ?? [];
-  if (year === undefined || Number(year) < FIRST_YEAR || Number(year) > LAST_YEAR) return undefined;
+  if (year === undefined || Number(year) < FIRST_YEAR || Number(year) > LAST_YEAR || !hasExistingDay(text))
+    return undefined;
   // A date alone is UTC for Date.parse; a moment without an offset would be local time.
   const parsed = new Date(text.length > 10 && offset === undefined ? `${text}Z` : text);
   return Number.isNaN(parsed.getTime()) ? undefined : parsed;

@@ -2,7 +2,7 @@
 import { eq, sql } from 'drizzle-orm';
 import type { Orm } from '../../platform/db.ts';
 import { isUniqueViolation } from '../../platform/db-errors.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { isProduct, product } from './decimals.ts';
 import { countUse, limitOf, quotaExceeded } from './quota.ts';
 import { usageRecords } from './tables.ts';
@@ -26,9 +26,9 @@ export function recordOf({ request, metadataText }: UsageBody, key: string | und
   const id = idOf(request.id, key);
   const { quantity, unit_price: unitPrice } = request;
   const totalAmount = request.total_amount ?? product(quantity, unitPrice);
-  if (totalAmount === undefined) throw refused('total_amount', 'quantity * unit_price is too large');
+  if (totalAmount === undefined) throw invalidAt('total_amount', 'quantity * unit_price is too large');
   if (!isProduct(totalAmount, quantity, unitPrice))
-    throw refused('total_amount', 'must be quantity * unit_price, up to the eighth decimal');
+    throw invalidAt('total_amount', 'must be quantity * unit_price, up to the eighth decimal');
   const record: UsageRecord = {
     id: id ?? '',
     tenantId: request.tenant_id,
@@ -70,13 +70,9 @@ export async function recordUsage(orm: Orm, record: UsageRecord): Promise<Record
 
 function idOf(own: string | undefined, key: string | undefined): string | undefined {
   if (own !== undefined && key !== undefined && own !== key)
-    throw refused('id', 'must be the Idempotency-Key where both are given');
+    throw invalidAt('id', 'must be the Idempotency-Key where both are given');
   const id = own ?? key;
   if (id?.startsWith(JOB_RECORD_PREFIX) === true || id?.startsWith(CONTENT_PREFIX) === true)
-    throw refused('id', `must not start with ${JOB_RECORD_PREFIX} or ${CONTENT_PREFIX}`);
+    throw invalidAt('id', `must not start with ${JOB_RECORD_PREFIX} or ${CONTENT_PREFIX}`);
   return id;
-}
-
-function refused(path: string, message: string): AppError {
-  return new AppError('invalid', 'the request is not valid', { details: [{ path, message }] });
 }

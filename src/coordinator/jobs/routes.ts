@@ -1,6 +1,6 @@
 import type { Context, Hono } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
@@ -180,7 +180,7 @@ function idempotencyKeyOf(c: Context<AppEnv>): string | null {
   const key = c.req.header('idempotency-key');
   if (key === undefined) return null;
   if (!IDEMPOTENCY_KEY.test(key)) {
-    throw new AppError('invalid', 'Idempotency-Key must be 1-200 visible ASCII characters');
+    throw invalidAt('Idempotency-Key', 'must be 1-200 visible ASCII characters');
   }
   return key;
 }

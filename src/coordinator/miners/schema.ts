@@ -25,8 +25,19 @@ const Gpu = v.looseObject({
   memory_mb: v.optional(quantity(0, MAX_MEMORY_MB)),
 });
 
-const Capabilities = v.pipe(
+/** What JSON.stringify writes of NUL and of half a surrogate pair: jsonb takes neither. */
+const NOT_IN_JSONB = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
+
+const storedObject = v.pipe(
   jsonObject(MAX_METADATA_CHARS),
+  v.check(
+    (value) => !NOT_IN_JSONB.test(JSON.stringify(value)),
+    'must not have NUL characters or broken Unicode',
+  ),
+);
+
+const Capabilities = v.pipe(
+  storedObject,
   v.looseObject({
     gpus: v.optional(v.pipe(v.array(Gpu), v.maxLength(MAX_GPUS, `must have at most ${MAX_GPUS} items`))),
     cuda: v.optional(v.union([v.boolean(), v.number(), words(1, 32)], 'must be true or a version like 12.4')),
@@ -81,7 +92,7 @@ export const HeartbeatRequest = v.pipe(
       ),
       'ONLINE',
     ),
-    metadata: maybe(jsonObject(MAX_METADATA_CHARS)),
+    metadata: maybe(storedObject),
     current_jobs: v.pipe(
       maybe(listOf(words(1, 64), MAX_CONCURRENCY)),
       v.description(

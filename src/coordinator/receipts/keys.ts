@@ -39,7 +39,7 @@ export async function knownKeys(
   keyIds: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const own = currentSigners(signers).map(({ signer }) => signer.keyId);
-  const others = keyIds.filter((keyId) => !own.includes(keyId));
+  const others = keyIds.filter((keyId) => !own.includes(keyId) && keyHex(keyId) !== undefined);
   const found = others.length === 0 ? [] : await db.run((orm) => findKeys(orm, others));
   return new Set([...own, ...found]);
 }

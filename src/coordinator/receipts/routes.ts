@@ -1,9 +1,9 @@
 import type { Context, Hono } from 'hono';
 import { resolver, uniqueSymbol } from 'hono-openapi';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
-import { query } from '../../platform/validation.ts';
+import { bodyText, query } from '../../platform/validation.ts';
 import type { CoordinatorDeps } from '../deps.ts';
 import { callerId, type Guards } from '../guards.ts';
 import { jobParams } from '../jobs/params.ts';
@@ -60,7 +60,7 @@ export function receiptRoutes(app: Hono<AppEnv>, deps: Deps, { permit }: Pick<Gu
       [uniqueSymbol]: { target: 'json', ...resolver(VerifyRequest) },
     }),
     async (c) => {
-      const receipt = receiptIn(await c.req.text());
+      const receipt = receiptIn(await bodyText(c));
       const known = await knownKeys(deps.db, deps.money.signers, namedKeys(receipt));
       return c.json(checkReceiptObject(receipt, (keyId) => known.has(keyId)));
     },
@@ -149,7 +149,7 @@ function receiptIn(text: string): JsonObject {
     if (!(error instanceof JsonTextError)) throw error;
     throw new AppError('bad_json', `the body is not JSON: ${error.message}`, { cause: error });
   }
-  throw new AppError('invalid', 'a receipt is an object');
+  throw invalidAt('', 'must be an object');
 }
 
 /** JSON that is sent as it was stored. */

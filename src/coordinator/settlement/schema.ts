@@ -12,7 +12,7 @@ export const SettlementsQuery = body({
   limit: v.optional(pageSize(), DEFAULT_PAGE),
   cursor: maybe(
     v.pipe(
-      pattern(/^\d{1,15}\.[0-9a-f]{1,64}$/, 'must be the next_cursor of a page'),
+      pattern(/^\d{1,14}\.[0-9a-f]{1,64}$/, 'must be the next_cursor of a page'),
       v.transform((text) => {
         const [createdAtMs, jobId = ''] = text.split('.');
         return { createdAt: new Date(Number(createdAtMs)), jobId };
