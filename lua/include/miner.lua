@@ -4,7 +4,7 @@ local LIVE = {
   'slot', 'state', 'session', 'key_digest', 'region', 'gpu_vram_gb', 'ram_gb', 'max_parallel', 'price',
   'lease_until_ms', 'last_seen_ms', 'queue_len', 'busy', 'draining', 'reserved', 'self_latency_ms',
   'observed_latency_ms', 'observed_samples', 'latency_norm', 'latency_norm_at_ms', 'latency_ms', 'eta_ms', 'trust',
-  'uptime_ms', 'bins', 'addr', 'proto',
+  'uptime_ms', 'bins', 'addr', 'proto', 'queue_told',
 }
 local UNKNOWN_LATENCY_NORM = 0.5
 local OBSERVED_FROM = 3 -- samples of feedback from which the observed latency replaces the reported one
@@ -33,6 +33,19 @@ end
 
 local function number_or(text, otherwise)
   return tonumber(text) or otherwise
+end
+
+-- A job that was accepted counts in queue_len until the miner's next sign of life says what is there: `queue_told` keeps what it said last.
+local function count_accepted(miner)
+  if miner.queue_told == '' then miner.queue_told = miner.queue_len end
+  miner.queue_len = number_or(miner.queue_len, 0) + 1
+end
+
+-- What a heartbeat says of the queue, '' for as before.
+local function take_queue_len(miner, queue_len)
+  if queue_len == '' then queue_len = miner.queue_told end
+  if queue_len ~= '' then miner.queue_len = queue_len end
+  miner.queue_told = ''
 end
 
 -- The latency that counts, ms: observed through feedback once there are samples enough, else self-reported, else -1.

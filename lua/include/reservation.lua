@@ -1,4 +1,4 @@
--- Places held for a job. A reservation is `held`, then `confirmed` or `released` or `expired`; its hash stays a while
+-- Places held for a job. A reservation is `held`, then `confirmed`, `released`, `expired` or `lost` (its miner left); its hash stays a while
 -- after its end so that a late call learns what happened. A confirmed one is still the job's until a feedback says that the job is
 -- over: it is known for as long as a plan that names it (src/hub/matching/reservations.ts), which a request before the end may have written.
 local TOMBSTONE_MS = 60000
@@ -17,7 +17,7 @@ local function hold_field(id)
   return 'hold:' .. id
 end
 
--- Ends a held reservation: frees its place, or (accepted) turns it into one more in queue_len. Returns the reservation's
+-- Ends a held reservation: frees its place, or (confirmed) turns it into one more in queue_len. Returns the reservation's
 -- state before, or nil when it is unknown.
 local function end_reservation(id, now, outcome)
   local key = reservation_key(id)
@@ -31,10 +31,20 @@ local function end_reservation(id, now, outcome)
   if miner and registration_of(miner.id) == held[3] then
     redis.call('HDEL', miner_key(miner.id), hold_field(id))
     miner.reserved = math.max(0, number_or(miner.reserved, 0) - 1)
-    if outcome == 'confirmed' then miner.queue_len = number_or(miner.queue_len, 0) + 1 end
+    if outcome == 'confirmed' then count_accepted(miner) end
     settle(miner, now)
   end
   return 'held'
+end
+
+-- The state of a reservation at this moment, nil when it is unknown. One that is held ends here when its time is over, or when its
+-- miner has left: a miner that is back has all its places, and another job may have this one.
+local function state_of(id, now)
+  local r = redis.call('HMGET', reservation_key(id), 'state', 'miner_id', 'registration', 'until_ms')
+  local ends = r[1] == 'held'
+    and ((tonumber(r[4]) <= now and 'expired') or (registration_of(r[2]) ~= r[3] and 'lost'))
+  if ends then end_reservation(id, now, ends) end
+  return ends or r[1] or nil
 end
 
 -- The job of a confirmed reservation is over, well or not. Its place is long in queue_len, and stays there until the miner says.

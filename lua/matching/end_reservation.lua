@@ -19,9 +19,9 @@ RETURNS {'ok', job_id, miner_id} | {'ended', how it ended} | {'unknown'}
 local clock, reservation_id, outcome = ARGV[1], ARGV[2], ARGV[3]
 
 local now = clock_ms(clock)
-expire_reservations(now, 16)
-local was = end_reservation(reservation_id, now, outcome)
+local was = state_of(reservation_id, now)
 if not was then return { 'unknown' } end
 if was ~= 'held' and was ~= outcome then return { 'ended', was } end
+end_reservation(reservation_id, now, outcome)
 local about = redis.call('HMGET', reservation_key(reservation_id), 'job_id', 'miner_id')
 return { 'ok', about[1], about[2] }

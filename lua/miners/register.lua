@@ -91,7 +91,7 @@ miner.gpu_vram_gb, miner.ram_gb = fields.gpu_vram_gb, fields.ram_gb
 miner.max_parallel, pricing.base_price = fields.max_parallel, fields.base_price
 miner.addr, miner.proto = fields.addr, fields.proto
 apply_pricing(miner, pricing, now)
-miner.queue_len, miner.busy = '0', '0'
+miner.queue_len, miner.queue_told, miner.busy = '0', '', '0'
 local next_beat = grant_lease(miner, now)
 settle(miner, now)
 store_pricing(miner_id, pricing)

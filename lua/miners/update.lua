@@ -68,7 +68,7 @@ end
 
 credit_uptime(miner, now)
 local next_beat = grant_lease(miner, now)
-if queue_len ~= '' then miner.queue_len = queue_len end
+take_queue_len(miner, queue_len)
 if busy ~= '' then miner.busy = busy end
 if latency_ms ~= '' then miner.self_latency_ms = latency_ms end
 if draining ~= '' and miner.draining ~= 'admin' then miner.draining = draining == '1' and 'self' or 'no' end

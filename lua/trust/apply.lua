@@ -29,7 +29,8 @@ local latency_ms, samples, reservation_id, reservation_end = ARGV[7], ARGV[8], A
 local now = clock_ms(clock)
 -- Only a reservation of this very miner: a feedback never ends the place that a job holds on another.
 if reservation_id ~= '' and redis.call('HGET', reservation_key(reservation_id), 'miner_id') == miner_id then
-  local was = end_reservation(reservation_id, now, reservation_end)
+  local was = state_of(reservation_id, now)
+  if was == 'held' then end_reservation(reservation_id, now, reservation_end) end
   if was == 'confirmed' and reservation_end == 'released' then give_up_confirmed(reservation_id) end
 end
 

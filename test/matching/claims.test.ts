@@ -121,6 +121,24 @@ test('a place that nobody confirms is free again when its time is over, without 
   await assertVerified(world);
 });
 
+test('a repeated request never gets a place whose time is over', async () => {
+  await enterEqual(world, 1, 1);
+  const [first] = await reservedBy(world, 'job', 1, 1000);
+  world.nowMs += 1000;
+  const [again] = await reservedBy(world, 'job', 1, 1000);
+  assert.ok(first && again && again[1] !== first[1]);
+  assert.equal((await world.matching().reservations.end(again[1], 'confirmed')).status, 'ok');
+  await assertVerified(world);
+});
+
+test('a plan is kept for as long as any place that it names', async () => {
+  await enterEqual(world, 3, 1);
+  const [held] = await reservedBy(world, 'job', 1, 600_000);
+  await reservedBy(world, 'job', 2, 1000);
+  assert.ok((await world.redis.pttl(world.registry.store.key(0, 'job:job'))) > 600_000);
+  assert.deepEqual((await reservedBy(world, 'job'))[0], held);
+});
+
 test('confirming turns the place into one more in the queue, until the next heartbeat', async () => {
   await enterEqual(world, 1, 2);
   const [held] = await reservedBy(world, 'job');
@@ -131,8 +149,15 @@ test('confirming turns the place into one more in the queue, until the next hear
   assert.deepEqual(await reservations.end(id, 'released'), { status: 'ended', how: 'confirmed' });
   const hash = await world.miners.get('m0');
   assert.deepEqual([hash?.queue_len, hash?.reserved], ['1', '0']);
-  await world.miners.heartbeat('m0', { kind: 'session', digest: hash?.session ?? '' }, { queue_len: 0 });
-  assert.equal((await world.miners.get('m0'))?.queue_len, '0');
+  const session = { kind: 'session' as const, digest: hash?.session ?? '' };
+  await world.miners.heartbeat('m0', session, { queue_len: 1 });
+  assert.equal((await world.miners.get('m0'))?.queue_len, '1');
+
+  const [next] = await reservedBy(world, 'next');
+  await reservations.end(next?.[1] ?? '', 'confirmed');
+  assert.equal((await world.miners.get('m0'))?.queue_len, '2');
+  await world.miners.heartbeat('m0', session, {});
+  assert.equal((await world.miners.get('m0'))?.queue_len, '1', 'what it said last, when it says nothing');
 });
 
 test('a confirmed place is known for as long as the plan that names it', async () => {
@@ -214,16 +239,19 @@ test('a place whose time ended in a long outage is freed by the first call after
   await assertVerified(world);
 });
 
-test('a miner that left and came back has all its places', async () => {
+test('a miner that left and came back has all its places, and those held before are lost', async () => {
   await enterEqual(world, 1, 1);
-  await reservedBy(world, 'job-1', 1, 30_000);
+  const { reservations } = world.matching();
+  const [[, lost] = ['', '']] = await reservedBy(world, 'job-1', 1, 30_000);
   await world.miners.remove('m0', 'operator');
+  assert.deepEqual(await reservedBy(world, 'job-1'), []);
   const [miner] = fleetOf({ style: 'equal', size: 1, seed: 5 });
   assert.ok(miner);
   await new Player(world, [miner]).enter({ ...miner, profile: { ...miner.profile, max_parallel: 1 } });
   assert.deepEqual(await places(world), [0]);
   const [held] = await reservedBy(world, 'job-2', 1, 60_000);
   assert.ok(held);
+  assert.deepEqual(await reservations.end(lost, 'confirmed'), { status: 'ended', how: 'lost' });
   world.nowMs += 30_000;
   await settleDue(world);
   assert.deepEqual(await places(world), [1]);

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, unavailable } from '../../platform/errors.ts';
 import { keys, nameBeside } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
-import type { Scripts } from '../../platform/scripts.ts';
+import type { ScriptReply, Scripts } from '../../platform/scripts.ts';
 import type { Homes } from '../registry/homes.ts';
 import type { Found } from './types.ts';
 
@@ -36,7 +36,7 @@ export interface Reserved {
 
 export type EndResult =
   | { status: 'ok'; jobId: string; minerId: string }
-  /** It had ended before, in another way: confirmed, released or expired. */
+  /** It had ended before, in another way: confirmed, released, expired, or lost because its miner left. */
   | { status: 'ended'; how: string }
   | { status: 'unknown' };
 
@@ -111,7 +111,7 @@ export class ReservationStore {
       if (reply[0] === 'ok') return { status: 'ok', jobId: reply[1] as string, minerId: reply[2] as string };
       if (reply[0] !== 'ended') return { status: 'unknown' };
       if (reply[1] !== 'moving') return { status: 'ended', how: reply[1] as string };
-      const minerId = await this.#read(id, 'miner_id');
+      const minerId = await this.#minerOf(id);
       if (minerId !== undefined) await this.#homes.bring(minerId);
     }
     throw unavailable('this reservation');
@@ -145,17 +145,22 @@ export class ReservationStore {
 
   /** Those of a plan that hold a place now; a confirmed one is the job's too, until feedback says that the job is over. */
   async #live(plan: readonly PlannedPlace[]): Promise<PlannedPlace[]> {
-    const states = await Promise.all(plan.map(({ reservationId }) => this.#read(reservationId, 'state')));
+    const replies = await Promise.all(
+      plan.map(({ reservationId }) =>
+        this.#homes.runForReservation('matching/reservation_state', reservationId, []),
+      ),
+    );
     return plan.flatMap((place, i): PlannedPlace[] => {
-      const state = states[i] ?? (place.confirmed ? 'confirmed' : '');
+      const [status, known] = replies[i] as ScriptReply;
+      const state = status === 'ok' ? (known as string) : place.confirmed ? 'confirmed' : '';
       if (!HOLDING.has(state)) return [];
       return [state === 'confirmed' ? { ...place, confirmed: true } : place];
     });
   }
 
-  #read(id: string, field: 'state' | 'miner_id'): Promise<string | undefined> {
+  #minerOf(id: string): Promise<string | undefined> {
     return this.#homes.findReservation(id, async (shard) => {
-      return (await this.#redis.hget(keys.reservation(shard, id), field)) ?? undefined;
+      return (await this.#redis.hget(keys.reservation(shard, id), 'miner_id')) ?? undefined;
     });
   }
 
