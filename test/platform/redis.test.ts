@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Redis } from 'ioredis';
+import { createLogger } from '../../src/platform/logger.ts';
 import { connectRedis } from '../../src/platform/redis.ts';
 import { harness } from '../support/harness.ts';
 
@@ -21,4 +22,22 @@ test('a connection that does not check the cluster connects while slots have no 
   await once(redis, 'end');
   await redis.connect();
   assert.equal(redis.status, 'ready');
+});
+
+test('an error of Redis brings no password and no argument into the log', async () => {
+  const lines: string[] = [];
+  const log = createLogger('trace', 'test', { write: (line) => void lines.push(line) });
+  const url = new URL(h.redisUrl);
+  url.password = 'a-wrong-password-to-be-kept';
+  const stranger = connectRedis({ url: url.href, clusterNodes: [], commandTimeoutMs: 1_000 }, 'test');
+  h.cleanup(() => stranger.disconnect());
+  const [refused] = await once(stranger, 'error');
+  const rejected = await h.redis
+    .call('EVALSHA', 'f'.repeat(40), 0, 'an-argument-to-be-kept')
+    .catch((error) => error);
+  log.warn({ err: refused }, 'refused');
+  log.warn({ err: new AggregateError([], 'several', { cause: rejected }) }, 'rejected');
+  log.warn({ err: Object.assign(new Error('no node'), { lastNodeError: rejected }) }, 'rejected');
+  assert.match(lines.join(), /WRONGPASS.*NOSCRIPT/s);
+  assert.doesNotMatch(lines.join(), /to-be-kept/);
 });
