@@ -8,6 +8,8 @@ const RETRYABLE_SQLSTATE = /^(08|53|57|58|25006|40001|40P01|55P03)/;
 /** SQLSTATE classes for which the data is at fault: the same statement can never succeed. */
 const DATA_SQLSTATE = /^(22|23)/;
 
+const OUT_OF_RANGE_SQLSTATE = /^22003$/;
+
 /** It cancels a slow statement, or has no connection left to give. */
 const BUSY_SQLSTATE = /^(57014|53300)$/;
 
@@ -24,6 +26,11 @@ export function isPostgresUnavailable(error: unknown): boolean {
  */
 export function isDataError(error: unknown): boolean {
   return matchesSqlState(error, DATA_SQLSTATE);
+}
+
+/** Whether a number is too large for where it is to be stored. */
+export function isOutOfRange(error: unknown): boolean {
+  return matchesSqlState(error, OUT_OF_RANGE_SQLSTATE);
 }
 
 /** Whether a row was refused because another one has its unique key: any, or that of this index. */

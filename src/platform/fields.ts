@@ -67,10 +67,19 @@ export function money() {
   return v.pipe(union, v.transform(shortestDecimal));
 }
 
-/** A time in ISO 8601 with its offset, of an existing day. */
+/** Years that a moment may be in; others are mistakes. */
+const FIRST_YEAR = 2000;
+const LAST_YEAR = 2200;
+
+/** A time in ISO 8601 with its offset, of an existing day of the years 2000 to 2200. */
 export function moment() {
-  const why = 'must be a time like 2026-01-31T12:00:00Z';
-  return v.pipe(v.string(), v.isoTimestamp(why), v.check(hasExistingDay, why));
+  const why = `must be a time like 2026-01-31T12:00:00Z, of the years ${FIRST_YEAR} to ${LAST_YEAR}`;
+  // Date.parse knows fewer forms of an offset than ISO 8601.
+  const isInRange = (text: string) => {
+    const year = new Date(text).getUTCFullYear();
+    return year >= FIRST_YEAR && year <= LAST_YEAR;
+  };
+  return v.pipe(v.string(), v.isoTimestamp(why), v.check(hasExistingDay, why), v.check(isInRange, why));
 }
 
 /** Whether a time in ISO 8601 is of an existing day: its format, and Date.parse, take February 30. */

@@ -104,9 +104,12 @@ test('what cannot be stored or priced is refused', async () => {
     [use, 'unit_price'],
     [{ ...use, unit_price: '-1' }, 'unit_price'],
     [{ ...use, quantity: '0.000000001', unit_price: '1' }, 'quantity'],
-    [{ ...use, quantity: '999999999999', unit_price: '999999999999' }, ''],
-    [{ ...use, unit_price: '1', metadata: { a: 'nul \u0000' } }, ''],
+    [{ ...use, quantity: '999999999999', unit_price: '999999999999' }, 'quantity'],
+    [{ ...use, unit_price: '1', metadata: { a: 'nul \u0000' } }, 'metadata'],
     [{ ...use, unit_price: '1', timestamp: '2026-13-01T00:00:00Z' }, 'timestamp'],
+    [{ ...use, unit_price: '1', timestamp: '2026-02-30T00:00:00Z' }, 'timestamp'],
+    // The coordinator would refuse it for good.
+    [{ ...use, unit_price: '1', timestamp: '9999-12-31T00:00:00Z' }, 'timestamp'],
   ] as const) {
     const answer = await post('usage/record', body);
     assert.equal(answer.status, 422, answer.text);

@@ -109,7 +109,7 @@ test('an object is handed on with all its keys', () => {
   for (const value of [[], null, 'x', 1]) assert.equal(v.safeParse(jsonObject(100), value).success, false);
 });
 
-test('a moment is of an existing day', () => {
+test('a moment is of an existing day, in a form that Date reads, in our time', () => {
   const takes = (text: string) => v.safeParse(moment(), text).success;
   for (const good of ['2027-02-28T00:00:00Z', '2028-02-29T23:59:59.5Z', '2027-12-31T00:00:00+05:30']) {
     assert.ok(takes(good), good);
@@ -119,6 +119,10 @@ test('a moment is of an existing day', () => {
     '2027-02-29T00:00:00Z',
     '2027-04-31T00:00:00Z',
     '2027-01-01',
+    '2027-01-01T24:00:00Z',
+    '2027-01-01T00:00:00+02',
+    '1999-12-31T23:59:59Z',
+    '9999-12-31T23:59:59-23:59',
     'soon',
     '',
   ]) {

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { eq, sql } from 'drizzle-orm';
 import type * as v from 'valibot';
 import type { Database, Orm } from '../../platform/db.ts';
-import { isDataError } from '../../platform/db-errors.ts';
-import { AppError } from '../../platform/errors.ts';
+import { isDataError, isOutOfRange } from '../../platform/db-errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { type PriceSettings, priceOf, RESOURCES } from './prices.ts';
 import type { RecordAnswer, RecordRequest, UsageReport } from './schema.ts';
 import { countUnsent, within } from './store.ts';
@@ -27,15 +27,17 @@ export async function recordUse(
 ): Promise<v.InferOutput<typeof RecordAnswer>> {
   const resource = RESOURCES.find((name) => name === request.resource_type);
   const unitPrice = request.unit_price ?? (resource === undefined ? undefined : priceOf(prices, resource));
-  if (unitPrice === undefined) throw refused('unit_price', 'is needed for a resource without a price');
+  if (unitPrice === undefined) throw invalidAt('unit_price', 'is needed for a resource without a price');
   const requestKey = key === undefined ? null : sha256(key);
   const requestDigest = sha256(JSON.stringify(Object.entries(request).sort(([a], [b]) => (a < b ? -1 : 1))));
   try {
     const stored = await db.run((orm) => insert(orm, request, unitPrice, requestKey, requestDigest));
     if (stored !== undefined) return { ...stored, duplicate: false };
   } catch (error) {
-    if (!isDataError(error)) throw error;
-    throw refused('', 'holds an amount or a text that cannot be stored');
+    if (isOutOfRange(error)) throw invalidAt('quantity', 'quantity * unit_price is too large');
+    // Of all fields only this one may hold any text.
+    if (isDataError(error)) throw invalidAt('metadata', 'holds a text that cannot be stored');
+    throw error;
   }
   const before = await db.run((orm) => findByKey(orm, requestKey ?? ''));
   if (before?.digest !== requestDigest)
@@ -153,8 +155,4 @@ function answerOf(id: string, unit_price: string, total_amount: string): Stored 
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-function refused(path: string, message: string): AppError {
-  return new AppError('invalid', 'the request is not valid', { details: [{ path, message }] });
 }

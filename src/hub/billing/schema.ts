@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { body, integer, jsonObject, maybe, money, pattern, words } from '../../platform/fields.ts';
+import { body, integer, jsonObject, maybe, moment, money, pattern, words } from '../../platform/fields.ts';
 import { JobId, MinerId } from '../miners/schema.ts';
 
 const MAX_HOURS = 24 * 366;
@@ -8,16 +8,10 @@ const MAX_PAGE = 1_000;
 const DEFAULT_PAGE = 100;
 const MAX_METADATA_CHARS = 8_192;
 
-const ISO_UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/;
-
 const TenantId = words(1, 128);
 
 const Moment = v.pipe(
-  v.string(),
-  v.check(
-    (text) => ISO_UTC.test(text) && !Number.isNaN(Date.parse(text)),
-    'must be a moment like 2026-01-31T12:00:00Z',
-  ),
+  moment(),
   v.transform((text) => new Date(text)),
 );
 
