@@ -12,6 +12,7 @@ import { createLogger, type Logger } from '../platform/logger.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { startTasks, type TaskRunner } from '../platform/queues.ts';
 import { connectRedis, type RedisClient, whenReady } from '../platform/redis.ts';
+import { sharedProbe } from '../platform/shared-probe.ts';
 
 export interface RunningWorker extends Service {
   /** Where /livez and /metrics answer; undefined without WORKER_PORT. */
@@ -108,12 +109,13 @@ function watchSchedules(runner: TaskRunner, redis: RedisClient, log: Logger): ()
  */
 function watchApp(deps: TaskDeps, runner: TaskRunner): Hono<AppEnv> {
   const { log, metrics } = deps;
-  const refresh = async () => {
+  // Open to all, and the records are counted for it.
+  const refresh = sharedProbe(async () => {
     metrics.journalLag.set(await journalLag(deps));
     for (const { queue, state, count } of await runner.counts()) metrics.tasks.set({ queue, state }, count);
     const usage = await deps.db.run(countByState, SCRAPE_TIMEOUT_MS);
     for (const [state, count] of Object.entries(usage)) metrics.usageRecords.set({ state }, count);
-  };
+  });
   const app = createHttpApp({ ...deps, state: { draining: false } });
   app.get('/livez', (c) => c.json({ status: 'ok' }));
   app.get('/metrics', async (c) => {

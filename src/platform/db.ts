@@ -161,6 +161,8 @@ class PooledDatabase implements Database {
       onnotice: () => {},
       connection: {
         application_name: this.#name,
+        // Days are those of UTC, also when an interval is added to a moment.
+        TimeZone: 'UTC',
         statement_timeout: db_statement_timeout_ms,
         idle_in_transaction_session_timeout: 2 * db_statement_timeout_ms,
         ...this.#session,

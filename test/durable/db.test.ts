@@ -213,6 +213,21 @@ test('errors are told apart: not now, bad data, our own mistake', async () => {
   assert.ok(!isDataError(mistake) && !isPostgresUnavailable(mistake));
 });
 
+test('days are those of UTC, whatever the time zone of the server', async () => {
+  const dsn = await h.db();
+  const admin = open(dsn);
+  const setZone = (zone: string) =>
+    admin.run((orm) => orm.execute(sql.raw(`alter database ${databaseOf(dsn)} set timezone to '${zone}'`)));
+  await setZone('Europe/Berlin');
+  h.cleanup(() => setZone('UTC'));
+  const [row] = await open(dsn).run((orm) =>
+    orm.execute(
+      sql`select timestamptz '2026-04-01T00:00:00Z' - make_interval(days => 7) = '2026-03-25T00:00:00Z' as exact`,
+    ),
+  );
+  assert.equal(row?.exact, true);
+});
+
 test('an error does not carry the values of the statement', async () => {
   const db = open(await h.db());
   const error = await db

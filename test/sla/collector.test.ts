@@ -84,6 +84,21 @@ test('collections at the same time, and one that starts again, count everything 
   });
 });
 
+test('a clock that was far ahead for a while stops no measurement', async () => {
+  const world = await openWorld(h);
+  const miner = await world.register();
+  await world.collect();
+  world.away(5 * 86_400);
+  await world.collect();
+  world.away(1 - 5 * 86_400);
+  await world.collect(); // From here on it goes by the right clock.
+  const before = await totals(world, miner);
+  await world.run(40, () => world.beat(miner));
+  await world.collect();
+  const after = await totals(world, miner);
+  assert.deepEqual([after.online - before.online, after.expected - before.expected], [40_000, 40_000]);
+});
+
 test('a scheduled collection runs once per interval, whoever asks and however late', async () => {
   const world = await openWorld(h, { SLA_COLLECTION_INTERVAL_SECONDS: '300' });
   await world.register();

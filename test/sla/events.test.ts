@@ -56,10 +56,16 @@ test('watchers of /v1/events hear of alerts on any replica, and of what they mis
   assert.equal(response.statusCode, 401);
   stranger.on('error', () => {});
   stranger.terminate();
+  const headers = { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY };
+  const confused = new WebSocket(`${url}?after=yesterday`, { headers });
+  const [, refusal] = await once(confused, 'unexpected-response');
+  assert.equal(refusal.statusCode, 422);
+  confused.on('error', () => {});
+  confused.terminate();
 
   const heard: Alert[] = [];
   const watch = async (query: string) => {
-    const socket = new WebSocket(url + query, { headers: { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY } });
+    const socket = new WebSocket(url + query, { headers });
     socket.on('message', (data) => heard.push(JSON.parse(String(data)) as Alert));
     await once(socket, 'open');
     return socket;

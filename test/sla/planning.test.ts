@@ -65,6 +65,18 @@ test('forecast and advice follow from the stored snapshots, and from nothing els
   );
 });
 
+test('a page of snapshots that begins in a far future is the first', async () => {
+  const app = await openApp(h, { REDIS_PREFIX: `${h.prefix}-snapshots` });
+  const { db } = app.deps;
+  const inserted = sql`insert into ${capacitySnapshots} select now(), 1, 1, 1, 1, 1 on conflict do nothing`;
+  await db.run((orm) => orm.execute(inserted));
+  const list = (query: string) =>
+    app.call('GET', `/sla/capacity/snapshots?limit=2${query}`, { headers: ADMIN });
+  const first = await list('');
+  const answer = await list('&cursor=999999999999999');
+  assert.deepEqual([answer.status, answer.json], [200, first.json]);
+});
+
 test('threshold and webhooks are set over the API, secrets never shown, and a URL that cannot be called is refused', async () => {
   const app = await openApp(h, { REDIS_PREFIX: `${h.prefix}-alerts` });
   const configure = (body: object) =>

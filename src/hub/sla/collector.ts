@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { and, asc, eq, gt, gte, lt, type SQL, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, gte, type SQL, sql } from 'drizzle-orm';
 import type { Config } from '../../platform/config.ts';
 import type { Database, Orm } from '../../platform/db.ts';
 import type { Logger } from '../../platform/logger.ts';
@@ -8,7 +8,7 @@ import type { Scripts } from '../../platform/scripts.ts';
 import type { Homes } from '../registry/homes.ts';
 import { finishCollection } from './capacity.ts';
 import { levelsOf } from './levels.ts';
-import { addReadings, type Moment, readDeparted, readPage, readWindow } from './store.ts';
+import { addReadings, isBefore, type Moment, readDeparted, readPage, readWindow } from './store.ts';
 import { slaCollections, slaMiners } from './tables.ts';
 import { applyVerdicts, resolveDeparted, resolveUnmeasured, verdictOf } from './violations.ts';
 
@@ -151,7 +151,7 @@ async function findDeparted(
     .where(
       and(
         gt(slaMiners.minerId, after),
-        lt(slaMiners.collectedAt, collectedBefore),
+        isBefore(sql`${slaMiners.collectedAt}`, sql`${collectedBefore.toISOString()}::timestamptz`),
         gte(slaMiners.liveAt, liveSince),
       ),
     )

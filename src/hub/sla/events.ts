@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import * as v from 'valibot';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { createIdentify, type Identify } from '../../platform/auth.ts';
-import { toAppError, unavailable } from '../../platform/errors.ts';
+import { invalidAt, toAppError, unavailable } from '../../platform/errors.ts';
 import { eventsChannel } from '../../platform/keys.ts';
 import { createHandshakeLimit, type LimitHandshake } from '../../platform/rate-limit.ts';
 import { addressSet } from '../../platform/settings.ts';
@@ -109,16 +109,15 @@ export class EventSockets {
     this.#identify(address, header, ['coordinator', 'admin']);
     if (this.#stopped !== undefined) throw unavailable('this replica');
     if (this.#server.clients.size >= MAX_WATCHERS) throw unavailable('another watcher');
-    const after = Number(new URLSearchParams(splitTarget(request).query).get('after') ?? Number.NaN);
+    const after = afterOf(request);
     this.#server.handleUpgrade(request, socket, head, (watcher) => this.#opened(watcher, after));
   }
 
-  #opened(socket: WebSocket, after: number): void {
-    const isResumed = Number.isSafeInteger(after) && after >= 0;
+  #opened(socket: WebSocket, after: number | undefined): void {
     const watcher: Watcher = {
       socket,
       alive: true,
-      lastId: isResumed ? after : undefined,
+      lastId: after,
       isCatchingUp: false,
       isStale: false,
     };
@@ -193,6 +192,14 @@ export class EventSockets {
       watcher.socket.ping();
     }
   }
+}
+
+/** The alert that a watcher has seen last. */
+function afterOf(request: IncomingMessage): number | undefined {
+  const after = new URLSearchParams(splitTarget(request).query).get('after');
+  if (after === null) return undefined;
+  if (!/^\d{1,15}$/.test(after)) throw invalidAt('after', 'must be the id of an alert');
+  return Number(after);
 }
 
 /** Resolves when the kernel has it, or nobody will. */

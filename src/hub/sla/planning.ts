@@ -27,7 +27,9 @@ export async function listSnapshots(
   { hours, limit, cursor }: { hours: number; limit: number; cursor: string | undefined },
 ): Promise<Page<v.InferOutput<typeof SnapshotsAnswer>[number]>> {
   const nowMs = Date.now();
-  const before = cursor === undefined ? new Date(nowMs + HOUR_MS) : new Date(Number.parseInt(cursor, 10));
+  // Clocks may differ by so much.
+  const latestMs = nowMs + HOUR_MS;
+  const before = new Date(cursor === undefined ? latestMs : Math.min(latestMs, Number(cursor)));
   const rows = await readSnapshots(orm, new Date(nowMs - hours * HOUR_MS), before, limit + 1);
   const items = rows.slice(0, limit).map((row) => ({
     timestamp: row.at.toISOString(),

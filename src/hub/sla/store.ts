@@ -111,12 +111,12 @@ export async function addReadings(orm: Orm, readings: readonly Reading[], at: Mo
     ), known as (
       select r.miner_id, r.registered_ms, coalesce(r.uptime_ms, s.uptime_ms) as uptime_ms,
         coalesce(r.places, s.places) as places, s.collected_at as was_at,
-        case when r.registered_ms is null then s.live_at else ${now} end as live_at,
+        case when r.registered_ms is null then least(s.live_at, ${now}) else ${now} end as live_at,
         coalesce(s.collected_at, to_timestamp(r.registered_ms / 1000)) as since,
         coalesce(s.uptime_ms, 0) as was_uptime, coalesce(s.outage_ms, r.registered_outage_ms) as was_outage,
         coalesce(s.feedback_seq, ${seqBefore(sql`${now} - make_interval(secs => ${at.windowSec})`)}, 0) as was_seq
       from r left join ${slaMiners} s using (miner_id)
-      where s.collected_at is null or s.collected_at < ${now}
+      where s.collected_at is null or ${isBefore(sql`s.collected_at`, now)}
     ), elapsed as (
       select *, greatest(0, extract(epoch from ${now} - since) * 1000) as elapsed_ms,
         case when uptime_ms < was_uptime then uptime_ms else uptime_ms - was_uptime end as credited_ms
@@ -146,6 +146,14 @@ export async function addReadings(orm: Orm, readings: readonly Reading[], at: Mo
       expected_ms = old.expected_ms + excluded.expected_ms, completed = old.completed + excluded.completed,
       failed = old.failed + excluded.failed, latency_sum_ms = old.latency_sum_ms + excluded.latency_sum_ms,
       latency_count = old.latency_count + excluded.latency_count`);
+}
+
+/**
+ * Whether a miner was collected before a moment. What was collected more than a day after it was so by a clock that has been put back
+ * since: else nothing would be measured until that time has come.
+ */
+export function isBefore(collectedAt: SQL, moment: SQL): SQL {
+  return sql`(${collectedAt} < ${moment} or ${collectedAt} > ${moment} + interval '1 day')`;
 }
 
 /** Sums of the current span and the one before, by which miners are judged. */
