@@ -10,14 +10,14 @@ local function any_counter_of(term)
   return counter_of(term)
 end
 
--- Calls `visit` with each term that the bins (text) of a miner stand for.
-local function each_bin_term(bins, visit)
+-- Calls `visit` with each term that the bins (text) of a miner stand for, with the steps of `strategies`.
+local function each_bin_term(bins, strategies, visit)
   local position = 0
   for text in string.gmatch(bins, '[^,]+') do
     position = position + 1
     local value = tonumber(text)
     if position >= AT_STEPS then
-      local name = C.strategies[position - AT_STEPS + 1].name
+      local name = strategies[position - AT_STEPS + 1]
       visit('level:' .. name .. ':' .. high_digit(value))
       visit('fine:' .. name .. ':' .. low_digit(value))
     elseif FLAGS[position] then
@@ -28,12 +28,12 @@ local function each_bin_term(bins, visit)
   end
 end
 
--- True when the bins are those of the configured strategies, so that they can be read.
-local function readable_bins(bins)
+-- True when the bins have a step for each of the strategies, so that they can be read.
+local function readable_bins(bins, strategies)
   local count = 0
   for text in string.gmatch(bins, '[^,]+') do
     count = count + 1
     if not string.find(text, '^%-?%d+$') then return false end
   end
-  return count == AT_STEPS - 1 + #C.strategies
+  return count == AT_STEPS - 1 + #strategies
 end

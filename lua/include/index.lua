@@ -43,13 +43,24 @@ local function low_digit(step)
   return step and step % 32
 end
 
--- Moves one position of a slot's bins; nil stands for "not in the index".
-local function move_bin(slot, region, position, old, new)
+-- The strategies that this call knows, whose steps stand in the bins; and as text.
+local STRATEGIES = {}
+for i, strategy in ipairs(C.strategies) do STRATEGIES[i] = strategy.name end
+local STRATEGY_NAMES = table.concat(STRATEGIES, ',')
+
+-- The strategies whose steps stand in the bins of a miner, by its field `strategies`.
+local function strategies_of(names)
+  if names == '' or names == STRATEGY_NAMES then return STRATEGIES end
+  local out = {}
+  for name in string.gmatch(names, '[^,]+') do out[#out + 1] = name end
+  return out
+end
+
+-- Moves one position of a slot's bins, whose steps are those of `strategies`; nil stands for "not in the index".
+local function move_bin(slot, region, position, old, new, strategies)
   if position >= AT_STEPS then
-    -- The bits of a strategy that is no longer configured are left to `registry rebuild`.
-    local strategy = C.strategies[position - AT_STEPS + 1]
-    if not strategy then return end
-    local name = strategy.name
+    local name = strategies[position - AT_STEPS + 1]
+    if not name then return end
     swap_number(slot, 'level:' .. name, high_digit(old), high_digit(new))
     swap_number(slot, 'fine:' .. name, low_digit(old), low_digit(new))
   elseif position == AT_LATENCY then
@@ -62,21 +73,36 @@ local function move_bin(slot, region, position, old, new)
   end
 end
 
--- Moves a slot from the bins `old` (text, '' for a new miner) to `new` (list; empty to leave the index).
-local function move_bins(slot, region, old, new)
+-- Moves a miner from the bins `old` (text) to `new` (list).
+local function change_bins(miner, old, new, strategies)
   local position = 0
   for text in string.gmatch(old, '[^,]+') do
     position = position + 1
     local was = tonumber(text)
-    if was ~= new[position] then move_bin(slot, region, position, was, new[position]) end
+    if was ~= new[position] then move_bin(miner.slot, miner.region, position, was, new[position], strategies) end
   end
-  for added = position + 1, #new do move_bin(slot, region, added, nil, new[added]) end
+  for added = position + 1, #new do move_bin(miner.slot, miner.region, added, nil, new[added], strategies) end
+end
+
+-- Whether a hub with other strategies settled the miner last: while the hubs are restarted for new ones, both kinds are at work.
+local function is_of_others(indexed)
+  return indexed.strategies ~= '' and indexed.strategies ~= STRATEGY_NAMES
+end
+
+-- Moves a miner from the bins that it has in the index to `new` (list; empty to leave the index).
+local function move_bins(miner, new)
+  local old = miner.indexed.bins
+  if is_of_others(miner.indexed) then
+    change_bins(miner, old, {}, strategies_of(miner.indexed.strategies))
+    old = ''
+  end
+  change_bins(miner, old, new, STRATEGIES)
 end
 
 -- Takes a miner out of the histogram of its region, before it is settled in another.
 local function change_region(miner, region)
   if region == miner.region then return end
-  move_bins(miner.slot, miner.region, miner.indexed.bins, {})
+  move_bins(miner, {})
   miner.indexed.bins, miner.region = '', region
 end
 

@@ -4,7 +4,7 @@ local LIVE = {
   'slot', 'state', 'session', 'key_digest', 'region', 'gpu_vram_gb', 'ram_gb', 'max_parallel', 'price',
   'lease_until_ms', 'last_seen_ms', 'queue_len', 'busy', 'draining', 'reserved', 'self_latency_ms',
   'observed_latency_ms', 'observed_samples', 'latency_norm', 'latency_norm_at_ms', 'latency_ms', 'eta_ms', 'trust',
-  'uptime_ms', 'bins', 'addr', 'proto', 'queue_told',
+  'uptime_ms', 'bins', 'addr', 'proto', 'queue_told', 'strategies',
 }
 local UNKNOWN_LATENCY_NORM = 0.5
 local OBSERVED_FROM = 3 -- samples of feedback from which the observed latency replaces the reported one
@@ -21,14 +21,15 @@ local function load_miner(id)
   for i = 1, #LIVE do miner[LIVE[i]] = was[i] or '' end
   -- What the index holds of the miner, beside what it is about to become.
   miner.indexed = {
-    bins = miner.bins, state = miner.state, price = miner.price, latency_ms = miner.latency_ms, eta_ms = miner.eta_ms,
+    bins = miner.bins, strategies = miner.strategies, state = miner.state, price = miner.price, latency_ms = miner.latency_ms,
+    eta_ms = miner.eta_ms,
   }
   return miner
 end
 
 -- A miner that is not in the registry yet.
 local function blank_miner(id)
-  return { id = id, was = {}, indexed = { bins = '', state = '', price = '', latency_ms = '', eta_ms = '' } }
+  return { id = id, was = {}, indexed = { bins = '', strategies = '', state = '', price = '', latency_ms = '', eta_ms = '' } }
 end
 
 local function number_or(text, otherwise)
@@ -148,7 +149,8 @@ local function settle(miner, now)
     miner.draining == 'no' and 0 or 1, free == 0 and 1 or 0, price_bin, price_fine, eta_bin, bucket, unpack(steps),
   }
   miner.bins = table.concat(bins, ',')
-  if miner.bins ~= indexed.bins then move_bins(slot, miner.region, indexed.bins, bins) end
+  if miner.bins ~= indexed.bins or is_of_others(indexed) then move_bins(miner, bins) end
+  miner.strategies = STRATEGY_NAMES
 
   count_mean_latency(indexed.state == 'online' and indexed.latency_ms or '', online and miner.latency_ms or '')
   if indexed.price ~= miner.price then redis.call('ZADD', P .. 'prices', price, slot) end

@@ -45,7 +45,7 @@ end
 local function leave_index(miner)
   local slot = miner.slot
   move_static(slot, static_terms(stored_profile(miner.id)), {})
-  move_bins(slot, miner.region, miner.indexed.bins, {})
+  move_bins(miner, {})
   count_mean_latency(miner.indexed.state == 'online' and miner.indexed.latency_ms or '', '')
   redis.call('HDEL', P .. 'records', slot)
   redis.call('ZREM', P .. 'prices', slot)

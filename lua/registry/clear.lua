@@ -23,8 +23,9 @@ local function terms_at(slot)
   local id, carried = holder_of(slot), {}
   if not id then return carried end
   for _, term in ipairs(static_terms(stored_profile(id))) do carried[term] = true end
-  local bins = redis.call('HGET', miner_key(id), 'bins')
-  if readable_bins(bins) then each_bin_term(bins, function(term) carried[term] = true end) end
+  local stored = redis.call('HMGET', miner_key(id), 'bins', 'strategies')
+  local bins, strategies = stored[1] or '', strategies_of(stored[2] or '')
+  if readable_bins(bins, strategies) then each_bin_term(bins, strategies, function(term) carried[term] = true end) end
   return carried
 end
 

@@ -40,7 +40,7 @@ end
 local function settle_at(miner, slot)
   local terms, from = static_terms(stored_profile(miner.id)), miner.slot
   move_static(from, terms, {})
-  move_bins(from, miner.region, miner.indexed.bins, {})
+  move_bins(miner, {})
   redis.call('HDEL', P .. 'records', from)
   redis.call('ZREM', P .. 'prices', from)
   redis.call('ZREM', P .. 'etas', from)

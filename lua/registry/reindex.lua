@@ -34,12 +34,12 @@ local function ensure_term(slot, term)
 end
 
 local function ensure_bins(miner)
-  local bins = miner.indexed.bins
-  if readable_bins(bins) then
-    each_bin_term(bins, function(term) ensure_term(miner.slot, term) end)
+  local bins, strategies = miner.indexed.bins, strategies_of(miner.indexed.strategies)
+  if readable_bins(bins, strategies) then
+    each_bin_term(bins, strategies, function(term) ensure_term(miner.slot, term) end)
     return
   end
-  -- Bins of other strategies, or none that can be read: settle sets all bits again, and the histogram forgets the miner.
+  -- None that can be read: settle sets all bits again, and the histogram forgets the miner.
   count_latency(miner.region, tonumber(string.match(bins, BUCKET) or nil), -1)
   miner.indexed.bins = ''
 end

@@ -12,7 +12,7 @@ import { harness } from '../support/harness.ts';
 import { histories, playHistory, settleDue } from '../support/histories.ts';
 import { askOracle } from '../support/oracle.ts';
 import { assertExact, assertVerified, poolOf, runs } from '../support/properties.ts';
-import { openWorld, resetWorld, worldRedis } from '../support/registry-world.ts';
+import { openWorld, resetWorld, TINY_WALK, worldRedis } from '../support/registry-world.ts';
 import { matchRequests } from '../support/requests.ts';
 
 const h = await harness();
@@ -109,6 +109,37 @@ test('until the rebuild, other strategies leave miners and matches at work', asy
     );
     assert.equal((await rebuildRegistry(world.registry)).left, 0);
     await assertVerified(world);
+  }
+});
+
+test('a rolling restart for other strategies, hubs of both kinds at work after the rebuild, leaves a right registry', async () => {
+  const redis = await connect(7);
+  const renamed = EXTRA_STRATEGY.replace('patient', 'hasty');
+  for (const [old, now] of [
+    [{}, { STRATEGIES: EXTRA_STRATEGY }],
+    [{ STRATEGIES: EXTRA_STRATEGY }, {}],
+    [{ STRATEGIES: EXTRA_STRATEGY }, { STRATEGIES: renamed }],
+  ] as const) {
+    const before = await resetWorld(openWorld(redis, { settings: old }));
+    await playHistory(before, { fleet, events: [] });
+    const world = openWorld(redis, { walk: TINY_WALK, settings: now });
+    await keepStrategies(world);
+    for (const [round, hub] of [before, world, before, world].entries()) {
+      for (const [i, { id, hash }] of (await world.hashes()).entries()) {
+        const session = { kind: 'session', digest: hash.session ?? '' } as const;
+        await hub.miners.heartbeat(id, session, {
+          queue_len: (round + i) % 3,
+          avg_latency_ms: 40 * round + i,
+        });
+      }
+    }
+    assert.equal(await keepStrategies(world), undefined);
+    await assertVerified(world);
+    const pool = await poolOf(world);
+    for (const strategy of Object.keys(world.strategies)) {
+      const request = v.parse(MatchRequest, { job_id: 'job', top_k: 8, hints: { strategy } });
+      await assertExact(world, pool, request);
+    }
   }
 });
 

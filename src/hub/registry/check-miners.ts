@@ -123,6 +123,9 @@ function compare(registry: Registry, minerId: string, probed: Probed, terms: rea
   const wrong = wrongBins(hash, derived);
   expect('wrong field', wrong.length === 0, `bins ${hash.bins} are wrong in ${wrong.join(', ')}`);
 
+  const names = registry.strategies.map(({ name }) => name).join(',');
+  expect('wrong field', hash.strategies === names, `strategies is ${hash.strategies}, should be ${names}`);
+
   const expectedSha1 = createHash('sha1')
     .update(recordOf(minerId, hash, derived))
     .digest('hex');

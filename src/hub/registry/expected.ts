@@ -164,6 +164,7 @@ export const TERM_FIELDS = [
   'gpu_vram_gb',
   'ram_gb',
   'bins',
+  'strategies',
 ] as const;
 
 /** True when both have the same slot and the same terms. */
@@ -219,7 +220,9 @@ function binTerms(hash: MinerHash, strategies: readonly Strategy[]): string[] {
     [at('price_fine') >= 0, `price-fine:${at('price_fine')}`],
     [at('eta') >= 0, `eta:${at('eta')}`],
   ];
-  const steps = strategies.flatMap(({ name }, i): [boolean, string][] => {
+  // Of a hub with other strategies, when that was the last to write the bins.
+  const names = hash.strategies?.split(',') ?? strategies.map(({ name }) => name);
+  const steps = names.flatMap((name, i): [boolean, string][] => {
     const step = stored[BIN_NAMES.length + i] ?? -1;
     return [
       [step >= 0, `level:${name}:${Math.floor(step / STEP_BASE)}`],
