@@ -44,6 +44,14 @@ const MISCHIEFS: Record<string, Mischief> = {
     answer(response, 429, { error: { code: 'rate_limited' } });
   },
   hang: () => {},
+  /** Until MISCHIEF is of the kind `let-go`. */
+  hold: (response) => {
+    const timer = setInterval(() => {
+      if (!readFileSync(MISCHIEF, 'utf8').includes('let-go')) return;
+      clearInterval(timer);
+      response.socket?.destroy();
+    }, 10);
+  },
   page: (response) => {
     response.writeHead(200, page).end('<html>Welcome</html>');
   },

@@ -213,10 +213,24 @@ test('a window leaves out what was used before it, and other miners', async () =
   assert.equal(await release(hub, { minerId: id, from: new Date(Date.now() - 60_000) }), 1);
 });
 
+test('who waits for a release is not kept for all that has gathered in a year', async () => {
+  const many = sql`miner_id = 'many'`;
+  await hub.db.run((orm) =>
+    orm.execute(sql`
+      insert into ${usageRecords} (tenant_id, miner_id, resource_type, quantity, unit_price, total_amount, metadata, used_at)
+      select 'tenant-m', 'many', 'api_calls', 1, 1, 1, '{}', now() from generate_series(1, 5001)`),
+  );
+  assert.equal(await release(hub, { minerId: 'many' }, performance.now()), 5_000);
+  assert.equal(await release(hub, { minerId: 'many' }, performance.now()), 1);
+  await hub.db.run((orm) => orm.delete(usageRecords).where(many));
+});
+
 test('an answer that comes after the claim has lapsed still counts, a late failure does not', async () => {
   const { id } = await due(1);
-  receiver.misbehave(['hang'], 2);
-  const slow = send();
+  receiver.misbehave(['hold'], 2);
+  const patient = createBillingCoordinator({ ...hub.config, coordinator_billing_timeout_ms: 60_000 });
+  assert.ok(patient);
+  const slow = sendDue(hub, patient, 5_000);
   const mine = new Set((await recordsOf(hub, id)).map((record) => record.id));
   const arrived = () => receiver.arrived().filter(({ key }) => mine.has(key));
   await waitFor(() => arrived().length === 2, { what: 'both calls hang' });
@@ -228,7 +242,8 @@ test('an answer that comes after the claim has lapsed still counts, a late failu
     ),
   );
   assert.deepEqual(await send(), { sent: 2, postponed: 0 });
-  await slow;
+  receiver.misbehave(['let-go'], 0);
+  assert.deepEqual(await slow, { sent: 0, postponed: 2 });
   for (const record of await recordsOf(hub, id)) assert.ok(record.sentAt !== null && record.dueAt === null);
 });
 

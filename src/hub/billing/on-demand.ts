@@ -22,13 +22,13 @@ export async function syncNow(
   hasWorker: () => Promise<boolean>,
 ): Promise<v.InferOutput<typeof SyncAnswer>> {
   const { db } = deps;
+  const deadline = performance.now() + WAIT_MS;
   const startedAt = await db.run(readClock);
-  const released = await release(deps, window);
-  const retried = await retry(deps, window);
+  const released = await release(deps, window, deadline);
+  const retried = await retry(deps, window, deadline);
   let unsent = await db.run((orm) => countUnsent(orm, window));
   const canSend = unsent.records === 0 || (await hasWorker());
-  const deadline = performance.now() + (canSend ? WAIT_MS : 0);
-  while (unsent.pending > 0 && performance.now() < deadline) {
+  while (canSend && unsent.pending > 0 && performance.now() < deadline) {
     await sleep(POLL_MS);
     unsent = await db.run((orm) => countUnsent(orm, window));
   }

@@ -43,24 +43,43 @@ const MAX_SILENCES = PARALLEL;
 
 const BACKOFF_BASE_MS = 2_000;
 const BACKOFF_CAP_MS = 600_000;
-const MAX_RETRY_AFTER_MS = 3_600_000;
 
-/** Lets the waiting records of a window be sent. Doing so twice, or in windows that overlap, changes nothing. @returns how many */
-export async function release({ db, config }: SyncDeps, window: Window): Promise<number> {
-  while ((await db.run((orm) => completeRecords(orm, config, COMPLETE_BATCH))) === COMPLETE_BATCH);
-  return inBatches((limit) => db.run((orm) => releaseWaiting(orm, window, limit)));
+/**
+ * Lets the waiting records of a window be sent. Doing so twice, or in windows that overlap, changes nothing.
+ * @param deadline by `performance.now()`, after which no new batch is begun: the next call, or the scheduled one, goes on
+ * @returns how many
+ */
+export async function release(
+  { db, config }: SyncDeps,
+  window: Window,
+  deadline = Number.POSITIVE_INFINITY,
+): Promise<number> {
+  await inBatches(COMPLETE_BATCH, deadline, (limit) => db.run((orm) => completeRecords(orm, config, limit)));
+  return inBatches(RELEASE_BATCH, deadline, (limit) => db.run((orm) => releaseWaiting(orm, window, limit)));
 }
 
-/** Ends the wait of what was put off, whatever the reason: somebody knows that it is gone. @returns how many */
-export async function retry({ db }: SyncDeps, window: Window): Promise<number> {
-  return inBatches((limit) => db.run((orm) => retryFailed(orm, window, limit)));
+/**
+ * Ends the wait of what was put off, whatever the reason: somebody knows that it is gone.
+ * @param deadline as of `release`
+ * @returns how many
+ */
+export async function retry(
+  { db }: SyncDeps,
+  window: Window,
+  deadline = Number.POSITIVE_INFINITY,
+): Promise<number> {
+  return inBatches(RELEASE_BATCH, deadline, (limit) => db.run((orm) => retryFailed(orm, window, limit)));
 }
 
-async function inBatches(work: (limit: number) => Promise<number>): Promise<number> {
+async function inBatches(
+  batch: number,
+  deadline: number,
+  work: (limit: number) => Promise<number>,
+): Promise<number> {
   for (let total = 0; ; ) {
-    const rows = await work(RELEASE_BATCH);
+    const rows = await work(batch);
     total += rows;
-    if (rows < RELEASE_BATCH) return total;
+    if (rows < batch || performance.now() >= deadline) return total;
   }
 }
 
@@ -126,7 +145,7 @@ async function note(
     metrics.usageSends.inc({ result: 'accepted' });
     return 'sent';
   }
-  const askedMs = Math.min(result.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS);
+  const askedMs = result.retryAfterMs ?? 0;
   const delayMs = Math.ceil(Math.max(backoffMs(attempts), askedMs));
   if (result.status === 'busy') await db.run((orm) => pause(orm, Math.max(askedMs, BACKOFF_BASE_MS)));
   const isRefused = result.status === 'refused';
