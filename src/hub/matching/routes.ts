@@ -93,8 +93,9 @@ async function measuredMatch(deps: HubDeps, input: MatchInput): Promise<MatchOut
   }
 }
 
-/** Counts the clauses that emptied a match: those whose loss alone would fill it, else those that nobody satisfies. */
-function countRejections(metrics: Metrics, { clauses }: Explanation): void {
+/** Counts the clauses that emptied a match: those whose loss alone would fill it, else those that nobody satisfies. None is to blame where some match. */
+function countRejections(metrics: Metrics, { feasible, clauses }: Explanation): void {
+  if (feasible > 0) return;
   const decisive = clauses.filter((clause) => clause.if_dropped > 0);
   const blamed = decisive.length > 0 ? decisive : clauses.filter((clause) => clause.have === 0);
   for (const { clause } of blamed) metrics.matchRejections.inc({ clause });

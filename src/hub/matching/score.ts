@@ -40,10 +40,14 @@ const plural = (count: number, noun: string): string => `${count} ${noun}${count
 
 /** One line on why nothing matched: the clauses that nobody satisfies, and what dropping one alone would give. */
 export function explainNone(explanation: Explanation): string {
-  const { registered, available, clauses } = explanation;
+  const { registered, available, feasible, clauses } = explanation;
   if (registered === 0) return '0 of 0: no miner is registered';
   if (available === 0) {
     return `0 of ${registered}: none of the registered miners is available (busy, full or draining)`;
+  }
+  // Counted after the match: leases that had just ended were not stepped then; or counted with some above a limit (docs/adr/0004).
+  if (feasible > 0) {
+    return `0 of ${plural(available, 'available miner')}: ${feasible} may match when asked again, for they have just changed or are near a limit`;
   }
   const nobody = clauses.filter((clause) => clause.have === 0).map((clause) => clause.clause);
   const each = clauses.map((clause) => `${clause.clause} leaves ${clause.have}`).join(', ');

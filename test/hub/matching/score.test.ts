@@ -68,6 +68,14 @@ test('says that clauses exclude each other where each alone leaves some', () => 
   );
 });
 
+test('blames no clause when some match by the time they are counted', () => {
+  const clauses = [{ clause: 'tags_any', have: 1, if_dropped: 60 }];
+  assert.equal(
+    explainNone({ ...EXPLANATION, available: 60, feasible: 1, clauses }),
+    '0 of 60 available miners: 1 may match when asked again, for they have just changed or are near a limit',
+  );
+});
+
 test('says when nobody is registered and when nobody is available', () => {
   assert.match(explainNone({ ...EXPLANATION, registered: 0, available: 0 }), /no miner is registered/);
   assert.match(explainNone({ ...EXPLANATION, available: 0 }), /busy, full or draining/);
