@@ -141,22 +141,12 @@ export class CoordinatorClient {
 
   /** @throws HubError `session_unknown` when the miner must register anew */
   beat(sessionToken: string, beat: t.MinerBeat, options?: CallOptions): Promise<t.MinerBeatAnswer> {
-    return this.#json({
-      ...post('/v1/miners/heartbeat', beat),
-      headers: session(sessionToken),
-      idempotent: true,
-      ...options,
-    });
+    return this.#json({ ...ofSession(sessionToken, '/v1/miners/heartbeat', beat), ...options });
   }
 
   /** The miner gets no more jobs until it registers again. */
   drainMiner(sessionToken: string, options?: CallOptions): Promise<t.MinerStatusAnswer> {
-    return this.#json({
-      ...post('/v1/miners/drain'),
-      headers: session(sessionToken),
-      idempotent: true,
-      ...options,
-    });
+    return this.#json({ ...ofSession(sessionToken, '/v1/miners/drain'), ...options });
   }
 
   /**
@@ -180,17 +170,27 @@ export class CoordinatorClient {
 
   /**
    * Delivers a result. It is sent again after a lost answer; should the first have arrived, the second is a `conflict`.
-   * @throws HubError `conflict` for a job that is over, `not_found` for one that is not this miner's (any more)
+   * @throws HubError `conflict` for a job that is over, `not_found` for one that is not this miner's (any more), `session_unknown` as `beat`
    */
-  deliver(jobId: string, request: t.ResultRequest, options?: CallOptions): Promise<t.ResultTaken> {
-    const call = post(`/v1/miners/${encodeURIComponent(jobId)}/result`, request);
-    return this.#json({ ...call, idempotent: true, ...options });
+  deliver(
+    sessionToken: string,
+    jobId: string,
+    request: t.ResultRequest,
+    options?: CallOptions,
+  ): Promise<t.ResultTaken> {
+    const path = `/v1/miners/${encodeURIComponent(jobId)}/result`;
+    return this.#json({ ...ofSession(sessionToken, path, request), ...options });
   }
 
   /** Reports that a job has failed; repeated and refused as `deliver`. */
-  async fail(jobId: string, request: t.FailRequest, options?: CallOptions): Promise<void> {
-    const call = post(`/v1/miners/${encodeURIComponent(jobId)}/fail`, request);
-    await this.#send({ ...call, idempotent: true, ...options });
+  async fail(
+    sessionToken: string,
+    jobId: string,
+    request: t.FailRequest,
+    options?: CallOptions,
+  ): Promise<void> {
+    const path = `/v1/miners/${encodeURIComponent(jobId)}/fail`;
+    await this.#send({ ...ofSession(sessionToken, path, request), ...options });
   }
 
   stats(options?: CallOptions): Promise<t.CoordinatorStats> {
@@ -269,6 +269,10 @@ function get(path: string): Call {
 /** A call that must not be repeated unless told so. */
 function post(path: string, body?: unknown): Call {
   return { method: 'POST', path, body, idempotent: false };
+}
+
+function ofSession(token: string, path: string, body?: unknown): Call {
+  return { ...post(path, body), headers: session(token), idempotent: true };
 }
 
 function session(token: string): Record<string, string> {

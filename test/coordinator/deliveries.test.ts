@@ -3,6 +3,7 @@ import { before, test } from 'node:test';
 import { sql } from 'drizzle-orm';
 import { openCoordinator } from '../../src/coordinator/deps.ts';
 import { loadCoordinatorConfig } from '../../src/coordinator/environment.ts';
+import { type ClaimedJob, putBack } from '../../src/coordinator/miners/claim.ts';
 import { Deliveries } from '../../src/coordinator/miners/deliveries.ts';
 import { poll } from '../../src/coordinator/miners/poll.ts';
 import { upsertMiner } from '../../src/coordinator/miners/store.ts';
@@ -40,6 +41,11 @@ test('what has gathered is all written down at the end, but for jobs that a form
     ),
   );
   assert.deepEqual([...left], [{ job_id: 'job-7' }]);
+  const answerThatBroke = (jobId: string) =>
+    ({ row: { job_id: jobId, assigned_miner_id: 'm' }, attempts: 1 }) as ClaimedJob;
+  const back = (jobId: string) => deps.db.run((orm) => putBack(orm, answerThatBroke(jobId)));
+  assert.equal(await back('job-6'), undefined, 'another answer has brought it');
+  assert.equal((await back('job-7'))?.state, 'QUEUED');
 });
 
 test('a poll whose miner hangs up before it is held ends at once', { timeout: 20_000 }, async () => {

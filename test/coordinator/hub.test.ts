@@ -234,7 +234,8 @@ test('reports wait until the hub is back, and are sent once each', { timeout: 60
     });
   });
   const url = await listenOn(flaky);
-  const own = { ...SECRET, POOLHUB_URL: url };
+  // One that is not answered in time is sent once more.
+  const own = { ...SECRET, POOLHUB_URL: url, POOLHUB_TIMEOUT_MS: '30000' };
   const [one, two] = await Promise.all([openReplica(h, own), openReplica(h, own)]);
   await register(one, 'reported', { region: 'flaky', concurrency: 10 });
   const expected: string[] = [];
@@ -247,11 +248,14 @@ test('reports wait until the hub is back, and are sent once each', { timeout: 60
   }
   isUp = true;
   await waitFor(() => expected.every((report) => seen.includes(report)), { timeoutMs: 30_000 });
-  await waitFor(async () => {
-    const [row] =
-      await sql`select count(*)::int as waiting from coordinator.hub_outbox where done_at is null`;
-    return row?.waiting === 0;
-  });
+  await waitFor(
+    async () => {
+      const [row] =
+        await sql`select count(*)::int as waiting from coordinator.hub_outbox where done_at is null`;
+      return row?.waiting === 0;
+    },
+    { timeoutMs: 30_000 },
+  );
   const ours = seen.filter((report) => expected.includes(report));
   assert.equal(ours.length, expected.length);
   for (const report of expected.filter((text) => text.endsWith('accepted'))) {

@@ -164,6 +164,20 @@ test('a job runs once: result, receipt, and no second word', async () => {
   assert.equal((await jobOf(replica, jobId)).assigned_miner_id, 'worker-1');
 });
 
+test('the time of a job is taken by one clock, whatever that of the replica says', async (t) => {
+  await register(replica, 'timed', { region: 'timed' });
+  const jobId = await submit(replica, { constraints: { region: 'timed' } });
+  assert.equal(await pollOnce(replica, 'timed', 5), jobId);
+  const now = Date.now;
+  t.mock.method(Date, 'now', () => now() + 3_600_000);
+  const path = `/v1/miners/${jobId}/result`;
+  const done = await replica.call('POST', path, { headers: asMiner('timed'), body: { result: {} } });
+  assert.equal(done.status, 200);
+  const page = await replica.call('GET', '/v1/admin/miners?cursor=timec&limit=1', { headers: ROOT });
+  assert.equal(page.json.items[0].miner_id, 'timed');
+  assert.ok(page.json.items[0].avg_job_duration_ms < 600_000);
+});
+
 test('a failed job says why', async () => {
   await register(replica, 'worker-3', { concurrency: 2 });
   const headers = asMiner('worker-3');

@@ -138,6 +138,16 @@ test('registering anew gives the jobs of the former session back, and locks its 
     assert.equal(answer.status, 401, path);
     assert.equal(answer.json.error.code, 'session_unknown');
   }
+  assert.equal(await pollOnce(one, 'twice'), jobId, 'the present session has the same job');
+  for (const [verb, body] of [
+    ['fail', {}],
+    ['result', { result: { status: 'failed' } }],
+    ['result', { result: {} }],
+  ] as const) {
+    const answer = await one.call('POST', `/v1/miners/${jobId}/${verb}`, { headers, body });
+    assert.deepEqual([answer.status, answer.json.error?.code], [401, 'session_unknown'], verb);
+  }
+  assert.equal((await finish(one, 'twice', jobId)).status, 200);
   const stranger = await one.call('POST', '/v1/miners/poll', { headers: asMiner('never-seen'), body: {} });
   assert.equal(stranger.status, 401);
 });

@@ -28,6 +28,8 @@ test('jobs of a silent miner go to others, and have failed after JOB_MAX_ATTEMPT
   await waitFor(async () => (await jobOf(one, jobId)).state === 'QUEUED');
   assert.equal((await finish(one, 'silent-1', jobId)).status, 404, 'it is not its job any more');
   await register(one, 'silent-2', { region: 'silent' });
+  await register(one, 'silent-drained');
+  await one.call('POST', '/v1/miners/drain', { headers: asMiner('silent-drained') });
   assert.equal(await pollOnce(two, 'silent-2', 2), jobId);
   await waitFor(async () => (await jobOf(one, jobId)).state === 'FAILED');
   const { error } = await jobOf(one, jobId);
@@ -35,8 +37,14 @@ test('jobs of a silent miner go to others, and have failed after JOB_MAX_ATTEMPT
   await waitFor(async () => {
     const page = await one.call('GET', '/v1/admin/miners?status=OFFLINE', { headers: ROOT });
     const ids = page.json.items.map(({ miner_id }: { miner_id: string }) => miner_id);
-    return ids.includes('silent-1') && ids.includes('silent-2');
+    return ['silent-1', 'silent-2', 'silent-drained'].every((id) => ids.includes(id));
   });
+  assert.equal(await pollOnce(one, 'silent-1'), undefined);
+  for (const call of ['poll', 'heartbeat', 'drain']) {
+    const headers = asMiner('silent-drained');
+    const { status } = await one.call('POST', `/v1/miners/${call}`, { headers, body: {} });
+    assert.equal(status, 401, 'it drained: it gets jobs again when it has registered again');
+  }
 });
 
 test('heartbeats keep a miner and its job', { timeout: 60_000 }, async () => {

@@ -34,8 +34,8 @@ test('a job from its submission to its receipt', async () => {
   const assigned = await miner.poll(session, 5);
   assert.deepEqual([assigned?.job_id, assigned?.payload], [job.job_id, { type: 'echo' }]);
   assert.equal((await miner.beat(session, { inflight: 1 })).miner_status, 'ONLINE');
-  assert.equal((await miner.deliver(job.job_id, { result: { text: 'hello' } })).status, 'ok');
-  await assert.rejects(miner.deliver(job.job_id, { result: {} }), failsWith('conflict'));
+  assert.equal((await miner.deliver(session, job.job_id, { result: { text: 'hello' } })).status, 'ok');
+  await assert.rejects(miner.deliver(session, job.job_id, { result: {} }), failsWith('conflict'));
   const { result, receipt } = await alice.getResult(job.job_id);
   assert.deepEqual(result, { text: 'hello' });
   assert.deepEqual(JSON.parse(await alice.receiptText(job.job_id)), receipt);
@@ -59,7 +59,7 @@ test('a poll without a job is undefined, and a poll is held for longer than othe
   await new Promise((resolve) => late.addEventListener('abort', resolve, { once: true }));
   const job = await alice.submit({ payload: {}, constraints: { region: 'idle' } });
   assert.equal((await held)?.job_id, job.job_id);
-  await miner.fail(job.job_id, { error_code: 'broken', error_message: 'no' });
+  await miner.fail(session, job.job_id, { error_code: 'broken', error_message: 'no' });
   assert.equal((await alice.getJob(job.job_id)).error?.code, 'broken');
 });
 

@@ -97,7 +97,7 @@ export class JobWorker {
       }
       const session = await this.#register();
       const job = await this.#inSession(session, () => client.poll(session, pollSec, { signal }));
-      if (job !== undefined) await this.#do(job);
+      if (job !== undefined) await this.#do(session, job);
     });
   }
 
@@ -171,7 +171,7 @@ export class JobWorker {
     }
   }
 
-  async #do({ job_id, payload }: AssignedJob): Promise<void> {
+  async #do(session: string, { job_id, payload }: AssignedJob): Promise<void> {
     const { onStart, onEnd, say } = this.#options;
     const running = { jobId: job_id, stopping: new AbortController() };
     this.#running.add(running);
@@ -186,10 +186,10 @@ export class JobWorker {
         say(this.#breaking.signal.aborted ? 'job_broken_off' : 'job_canceled', { job_id });
       else if (outcome instanceof JobFailure) {
         const report = { error_code: outcome.code, error_message: outcome.message, metrics };
-        await this.#options.client.fail(job_id, report);
+        await this.#options.client.fail(session, job_id, report);
         say('job_failed', { job_id, error_code: outcome.code });
       } else {
-        await this.#options.client.deliver(job_id, { result: outcome, metrics });
+        await this.#options.client.deliver(session, job_id, { result: outcome, metrics });
         say('job_completed', { job_id, ...metrics });
       }
     } catch (error) {

@@ -216,13 +216,13 @@ export async function assign(db: Pick<Database, 'query'>, pairs: readonly Pair[]
 
 /**
  * Puts a job back whose miner went away before it could be given to it. Does not count as an attempt.
- * @returns undefined when it is not this miner's any more
+ * @returns undefined when it is not this miner's any more, or another answer has brought it the job
  */
 export async function putBack(orm: Orm, claimed: ClaimedJob): Promise<ViewRow | undefined> {
   const [row] = await orm.execute<ViewRow>(sql`
     update ${jobs} set ${change('requeue')}, attempts = attempts - 1
     where job_id = ${claimed.row.job_id} and assigned_miner_id = ${claimed.row.assigned_miner_id}
-      and attempts = ${claimed.attempts} and ${mayChange('requeue')}
+      and attempts = ${claimed.attempts} and delivered_at is null and ${mayChange('requeue')}
     returning ${sql.raw(viewColumnsOf('jobs'))}`);
   return row;
 }

@@ -9,7 +9,7 @@ import { jobParams } from '../jobs/params.ts';
 import { publishChange } from '../publish.ts';
 import { memberTexts, objectText } from '../receipts/json-text.ts';
 import { takeBackJobs, takeBackOthers } from './losses.ts';
-import { completeJob, type Failure, failJob } from './outcome.ts';
+import { completeJob, type Failure, failJob, type Reporter } from './outcome.ts';
 import { mustRegister, poll, watchDelivery } from './poll.ts';
 import {
   AssignedJob,
@@ -28,7 +28,7 @@ import { beat, drain, notRunningOn, upsertMiner } from './store.ts';
 
 const miner = { tag: 'Miners', auth: ['worker_key'] } as const;
 const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
-const JOB_ERRORS = [...BODY_ERRORS, 'not_found', 'conflict'] as const;
+const JOB_ERRORS = [...BODY_ERRORS, 'session_unknown', 'not_found', 'conflict'] as const;
 
 const TOKEN_BYTES = 24;
 const DEFAULT_ERROR_CODE = 'failed';
@@ -176,10 +176,10 @@ function outcomeRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
       const metricsText = textOf(texts, 'metrics');
       const { result } = c.req.valid('json');
       if (result.status === 'failed') {
-        await fail(deps, callerId(c), job_id, { ...failureIn(result), resultText, metricsText });
+        await fail(deps, reporterOf(c), job_id, { ...failureIn(result), resultText, metricsText });
         return json(c, { status: '"ok"', receipt: 'null' });
       }
-      const done = await completeJob(deps, callerId(c), job_id, { resultText, metricsText });
+      const done = await completeJob(deps, reporterOf(c), job_id, { resultText, metricsText });
       publishChange(deps, 'complete', done.row);
       return json(c, { status: '"ok"', receipt: done.receiptText ?? 'null' });
     },
@@ -198,7 +198,7 @@ function outcomeRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
     jsonBody(FailRequest),
     async (c) => {
       const { error_code, error_message } = c.req.valid('json');
-      await fail(deps, callerId(c), c.req.valid('param').job_id, {
+      await fail(deps, reporterOf(c), c.req.valid('param').job_id, {
         errorCode: error_code,
         errorMessage: error_message,
         resultText: null,
@@ -209,8 +209,17 @@ function outcomeRoutes(app: Hono<AppEnv>, deps: CoordinatorDeps, { permit }: Gua
   );
 }
 
-async function fail(deps: CoordinatorDeps, minerId: string, jobId: string, failure: Failure): Promise<void> {
-  publishChange(deps, 'fail', await failJob(deps, minerId, jobId, failure));
+async function fail(
+  deps: CoordinatorDeps,
+  reporter: Reporter,
+  jobId: string,
+  failure: Failure,
+): Promise<void> {
+  publishChange(deps, 'fail', await failJob(deps, reporter, jobId, failure));
+}
+
+function reporterOf(c: Context<AppEnv>): Reporter {
+  return { minerId: callerId(c), sessionDigest: sessionOf(c) };
 }
 
 /** What a result with the status `failed` says of its failure, as far as it says it well. */

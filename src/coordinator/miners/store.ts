@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm';
+import { type Placeholder, type SQL, sql } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { statement } from '../../platform/statement.ts';
 import { report } from '../jobs/effects.ts';
@@ -52,9 +52,17 @@ function isDropped(currentJobs: readonly string[]): SQL {
 }
 
 /**
+ * Whether a row of miners has this session, or any: a miner that drained and went silent has none, until it registers again.
+ * @param sessionDigest of the session the miner says it has; null when it says nothing
+ */
+function hasSession(sessionDigest: string | null | Placeholder): SQL {
+  return sql`(session_digest = coalesce(${sessionDigest}::text, session_digest) and session_digest <> '')`;
+}
+
+/**
  * Notes a sign of life. Who drains goes on draining until it registers again.
  * @param sessionDigest of the session the miner says it has; null when it says nothing
- * @returns undefined when the miner is unknown, or has registered under another session since
+ * @returns undefined when the miner must register first: it is unknown, has registered under another session since, or drained and went silent
  */
 export async function beat(
   orm: Orm,
@@ -69,7 +77,7 @@ export async function beat(
   const [row] = await orm.execute<BeatAnswer>(sql`
     update ${miners} set last_seen_at = now(), inflight = coalesce(${inflight ?? null}::int, inflight), metadata = coalesce(${metadataText}::jsonb, metadata),
       status = case when status = 'DRAINING' then 'DRAINING' else ${status} end
-    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
+    where miner_id = ${minerId} and ${hasSession(sessionDigest)}
     returning status, ${dropped} as has_dropped`);
   return row;
 }
@@ -84,8 +92,7 @@ export interface PollingMiner extends Record<string, unknown> {
 
 const seenStatement = statement<{ minerId: string; sessionDigest: string | null }>(sql`
     update ${miners} set last_seen_at = now(), status = case when status = 'OFFLINE' then 'ONLINE' else status end
-    where miner_id = ${sql.placeholder('minerId')}
-      and (${sql.placeholder('sessionDigest')}::text is null or session_digest = ${sql.placeholder('sessionDigest')})
+    where miner_id = ${sql.placeholder('minerId')} and ${hasSession(sql.placeholder('sessionDigest'))}
     returning status, capabilities, region, session_digest`);
 
 /** The same for a poll, which needs to know what the miner can do. */
@@ -113,11 +120,11 @@ export async function notRunningOn(orm: Orm, minerId: string, jobIds: readonly s
   return rows.map(({ job_id }) => job_id);
 }
 
-/** The miner gets no more jobs; it finishes those it has. @returns whether it is known */
+/** The miner gets no more jobs; it finishes those it has. @returns false when it must register first, as `beat` */
 export async function drain(orm: Orm, minerId: string, sessionDigest: string | null): Promise<boolean> {
   const rows = await orm.execute(sql`
     update ${miners} set status = 'DRAINING', last_seen_at = now()
-    where miner_id = ${minerId} and (${sessionDigest}::text is null or session_digest = ${sessionDigest})
+    where miner_id = ${minerId} and ${hasSession(sessionDigest)}
     returning miner_id`);
   return rows.length === 1;
 }
@@ -189,10 +196,12 @@ async function takeBack(
     select * from requeued union all select * from exhausted`);
 }
 
-/** Marks miners offline that are silent and have no jobs any more. @returns how many */
+/** Marks miners offline that are silent and have no jobs any more; those that drained must register again. @returns how many */
 export async function markOffline(orm: Orm, silentSec: number, limit: number): Promise<number> {
   const rows = await orm.execute(sql`
-    update ${miners} set status = 'OFFLINE', inflight = 0 where miner_id in (
+    update ${miners} set status = 'OFFLINE', inflight = 0,
+      session_digest = case when status = 'DRAINING' then '' else session_digest end
+    where miner_id in (
       select m.miner_id from ${miners} m
       where m.status <> 'OFFLINE' and m.last_seen_at < now() - ${silentSec}::float8 * interval '1 second'
         and not exists (select from ${jobs} j where j.assigned_miner_id = m.miner_id and j.state = 'RUNNING')

@@ -18,7 +18,7 @@ export const coordinatorMiners = coordinator.table(
     /** Jobs that the miner says it works on. */
     inflight: integer('inflight').notNull().default(0),
     metadata: jsonb('metadata').$type<Record<string, unknown>>(),
-    /** SHA-256 of the session token, hex. */
+    /** SHA-256 of the session token, hex; empty once the miner must register again. */
     sessionDigest: text('session_digest').notNull(),
     registeredAt: moment('registered_at').notNull().defaultNow(),
     lastSeenAt: moment('last_seen_at').notNull().defaultNow(),

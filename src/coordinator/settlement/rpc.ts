@@ -1,6 +1,6 @@
 import { readBounded } from '../../platform/bounded-body.ts';
 /** The chain node, as the `rpc` driver calls it. Every call may be repeated: the node knows jobs by their id. */
-import { readRetryAfter } from '../../sdk/errors.ts';
+import { readRetryAfter } from '../../platform/retry-after.ts';
 import type { ClaimedSettlement } from './store.ts';
 
 /** What came of a call. */

@@ -33,7 +33,6 @@ const LEASE_MARGIN_MS = 30_000;
 const MAX_SILENCES = PARALLEL;
 
 const BACKOFF = { baseMs: 2_000, capMs: 600_000 };
-const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /**
  * Settles what is due: claims a batch, calls the node for each, notes what came of it. Any number of replicas may do so at once; what one
@@ -108,7 +107,7 @@ async function finish(
   }
   const error = result.status === 'unknown' ? 'release: the node does not know this escrow' : result.error;
   const askedMs = result.status === 'later' ? (result.retryAfterMs ?? 0) : 0;
-  const delayMs = Math.max(fullJitterMs(attempts - 1, BACKOFF), Math.min(askedMs, MAX_RETRY_AFTER_MS));
+  const delayMs = Math.max(fullJitterMs(attempts - 1, BACKOFF), askedMs);
   const isOurs = await db.run((orm) => postpone(orm, settlement, claim, Math.ceil(delayMs), error, fallback));
   log.warn(
     { job_id: jobId, goal, attempts, delay_ms: Math.ceil(delayMs), reason: error },
