@@ -1,15 +1,17 @@
 import { once } from 'node:events';
 import { mkdir, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer } from 'node:http';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadCoordinatorConfig, ownSettings } from '../coordinator/environment.ts';
 import { devSecrets, writeEnvFile } from '../embedded/dev-secrets.ts';
+import { onFreePort, PortTakenError } from '../embedded/ports.ts';
 import { openPostgres } from '../embedded/postgres.ts';
 import { openRedis } from '../embedded/redis.ts';
 import { SetupError } from '../embedded/setup-error.ts';
 import { ConfigError, loadConfig } from '../platform/config.ts';
 import { describeSettings } from '../platform/environment.ts';
+import { listen } from '../platform/http.ts';
 import { startFailure } from '../platform/lifecycle.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
 import { packageRoot } from '../platform/paths.ts';
@@ -50,14 +52,8 @@ async function start({ dataDir, demo }: { dataDir: string; demo: boolean }): Pro
   takeFolder(dataDir);
   const secrets = await devSecrets(join(dataDir, 'secrets.env'));
   const given = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value?.trim()));
-  const settings = { ...EMBEDDED_DEFAULTS, ...(demo ? DEMO_DEFAULTS : {}), ...secrets, ...given };
-  const early = {
-    ...loadConfig({ ...NOT_YET, ...settings }),
-    ...loadCoordinatorConfig({ ...NOT_YET, ...settings }),
-  };
-  await checkPort(early.poolhub_bind, early.poolhub_port);
-  await checkPort(early.coordinator_bind, early.coordinator_port);
-
+  const chosen = { ...EMBEDDED_DEFAULTS, ...(demo ? DEMO_DEFAULTS : {}), ...secrets, ...given };
+  const settings = { ...chosen, ...(await checkAddresses(chosen)) };
   const stores = await openStores(dataDir, settings);
   const { hubUrl, coordinatorUrl } = await startServices({ ...settings, ...stores });
   const keys = {
@@ -92,8 +88,7 @@ async function start({ dataDir, demo }: { dataDir: string; demo: boolean }): Pro
 }
 
 /**
- * Starts hub, coordinator and worker, and tells each of the others: the coordinator asks the hub for miners, the worker sends usage to the
- * coordinator. What they are told by the user to talk to instead stays so, except that this coordinator belongs to this hub.
+ * Starts hub, coordinator and worker. Whatever the user's settings name, this coordinator asks this hub for miners.
  */
 async function startServices(
   settings: Record<string, string | undefined>,
@@ -110,12 +105,7 @@ async function startServices(
     }),
   );
   started.push(() => coordinator.stop());
-  const billing = {
-    COORDINATOR_BILLING_URL: coordinator.url,
-    COORDINATOR_API_KEY: firstKey(settings.ADMIN_API_KEYS),
-  };
-  const isBilledElsewhere = settings.COORDINATOR_BILLING_URL !== undefined;
-  const worker = await startWorker(isBilledElsewhere ? config : loadConfig({ ...settings, ...billing }));
+  const worker = await startWorker(config);
   started.push(() => worker.stop());
   return { hubUrl: hub.url, coordinatorUrl: coordinator.url };
 }
@@ -155,12 +145,40 @@ function takeFolder(dataDir: string): void {
   started.push(lock.release);
 }
 
-/** Listens for a moment, so that a taken port is known before the stores are started. @throws what `listen` throws */
-async function checkPort(bind: string, port: number): Promise<void> {
-  const server = createServer().listen(port, bind);
-  await once(server, 'listening');
+/**
+ * Checks the settings and that both ports are free, before the stores are started.
+ * @returns settings by which hub and worker bill at this coordinator, unless the user names another
+ * @throws ConfigError; what `listen` throws for a port that is taken
+ */
+async function checkAddresses(settings: Record<string, string | undefined>): Promise<Record<string, string>> {
+  const { poolhub_bind, poolhub_port } = loadConfig({ ...NOT_YET, ...settings });
+  const { coordinator_bind, coordinator_port } = loadCoordinatorConfig({ ...NOT_YET, ...settings });
+  await tryPort(poolhub_bind, poolhub_port);
+  // The hub is told before the coordinator listens, so 0 does not do.
+  const port = coordinator_port || (await freePort(coordinator_bind));
+  const url = await tryPort(coordinator_bind, port);
+  const coordinator = { COORDINATOR_PORT: String(port) };
+  if (settings.COORDINATOR_BILLING_URL !== undefined) return coordinator;
+  const key = firstKey(settings.ADMIN_API_KEYS);
+  return { ...coordinator, COORDINATOR_BILLING_URL: url, COORDINATOR_API_KEY: key };
+}
+
+/** Listens for a moment. @returns the base URL; @throws what `listen` throws */
+async function tryPort(bind: string, port: number): Promise<string> {
+  const server = createServer();
+  const url = await listen(server, bind, port);
   server.close();
   await once(server, 'close');
+  return url;
+}
+
+function freePort(bind: string): Promise<number> {
+  return onFreePort(async (port) => {
+    await tryPort(bind, port).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'EADDRINUSE' ? new PortTakenError(error.message) : error;
+    });
+    return port;
+  });
 }
 
 async function openStores(dataDir: string, env: NodeJS.ProcessEnv): Promise<Record<string, string>> {
