@@ -27,8 +27,8 @@ const MAY_IMPORT: Record<string, string[]> = {
   bin: ['platform', 'sdk', 'hub', 'coordinator', 'embedded', 'cli'],
 };
 
-/** The SDK shares the schemas and types with the server, and nothing else. */
-const SHARED_WITH_SDK = /^src\/(hub\/\w+\/schema|platform\/fields)\.ts$/;
+/** The SDK shares schemas, types and the reading of answers with the server, and nothing else. */
+const SHARED_WITH_SDK = /^src\/(hub\/\w+\/schema|platform\/(fields|retry-after))\.ts$/;
 
 test('imports go down, never up', () => {
   const wrong = production.flatMap((file) => importsOf(file).map((found) => upward(file.path, found)));

@@ -1,4 +1,5 @@
 import type { ErrorCode, ErrorDetail, ErrorEnvelope } from '../platform/errors.ts';
+import { readRetryAfter } from '../platform/retry-after.ts';
 
 /** Failures that are seen by the client alone: no connection, no answer in time, an answer that makes no sense. */
 type ClientErrorCode = 'unreachable' | 'timeout' | 'bad_answer';
@@ -11,6 +12,16 @@ interface HubErrorOptions {
   readonly retryAfterMs?: number | undefined;
   readonly cause?: unknown;
 }
+
+/** Refusals that the same request meets again however often it is sent. */
+const FINAL_CODES: ReadonlySet<HubError['code']> = new Set([
+  'unauthenticated',
+  'forbidden',
+  'invalid',
+  'bad_json',
+  'too_large',
+  'not_found',
+]);
 
 /** A call that failed. `code` is the hub's own, or one of the client's when the hub did not answer. */
 export class HubError extends Error {
@@ -29,6 +40,11 @@ export class HubError extends Error {
     this.request_id = options.requestId;
     this.details = options.details ?? [];
     this.retryAfterMs = options.retryAfterMs;
+  }
+
+  /** The same call would be refused again, however often it is sent. */
+  get isFinal(): boolean {
+    return FINAL_CODES.has(this.code);
   }
 }
 
@@ -53,20 +69,13 @@ export function errorFromAnswer(status: number, headers: Headers, text: string):
   );
 }
 
-/** Retry-After is seconds or a date (RFC 9110, 10.2.3). @returns milliseconds from now; undefined when absent or unreadable */
-export function readRetryAfter(value: string | null | undefined): number | undefined {
-  if (!value) return undefined;
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
-  // Date.parse also makes dates of what is none, such as "-1".
-  const atMs = /^[A-Z][a-z]{2},? /.test(value) ? Date.parse(value) : Number.NaN;
-  return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - Date.now());
-}
-
+/** @returns undefined for anything else: the answer came from something in between, and the status is all it tells */
 function readEnvelope(text: string): ErrorEnvelope | undefined {
   try {
-    const parsed = JSON.parse(text) as Partial<ErrorEnvelope> | null;
-    return typeof parsed?.error?.code === 'string' ? (parsed as ErrorEnvelope) : undefined;
+    const { error } = JSON.parse(text) as Partial<ErrorEnvelope>;
+    if (typeof error?.code !== 'string' || typeof error.message !== 'string') return undefined;
+    return { error: { ...error, details: Array.isArray(error.details) ? error.details : [] } };
   } catch {
-    return undefined; // Not JSON: the answer came from something in between, and the status is all it tells.
+    return undefined;
   }
 }

@@ -1,5 +1,6 @@
 import { type RawData, WebSocket } from 'ws';
-import { HubError, readRetryAfter } from './errors.ts';
+import { readRetryAfter } from '../platform/retry-after.ts';
+import { HubError } from './errors.ts';
 import type { BeatReply, HeartbeatChannel } from './heartbeat-channel.ts';
 import type { HeartbeatFrame, PendingCommand } from './types.ts';
 

@@ -1,5 +1,5 @@
 import { HubError } from './errors.ts';
-import { type Call, Transport, type TransportOptions } from './transport.ts';
+import { type Call, parseAnswer, Transport, type TransportOptions } from './transport.ts';
 import type * as t from './types.ts';
 
 export interface HubClientOptions extends TransportOptions {
@@ -237,14 +237,8 @@ export class HubClient {
     return this.#json({ method: 'POST', path, headers, body, idempotent, ...options });
   }
 
-  /** The hub generated its answer types from the schemas the types come from, so only the syntax is looked at here. */
   async #json<T>(call: Call): Promise<T> {
-    const text = await this.transport.send(call);
-    try {
-      return JSON.parse(text) as T;
-    } catch (cause) {
-      throw new HubError('bad_answer', 'the answer is not JSON', { cause });
-    }
+    return parseAnswer(await this.transport.send(call));
   }
 }
 

@@ -52,16 +52,6 @@ const TOO_FAST_PAUSE_MS = 2_000;
 /** What is worth a heartbeat of its own comes in batches (commands, jobs): it waits this long for the rest, ms. */
 const SOON_MS = 250;
 
-/** Refusals that the same request meets again however often it is sent. */
-const FINAL_CODES: ReadonlySet<HubError['code']> = new Set([
-  'unauthenticated',
-  'forbidden',
-  'invalid',
-  'bad_json',
-  'too_large',
-  'not_found',
-]);
-
 /**
  * A miner's life with the hub: registers, beats at the server's interval over WebSocket or HTTP, has commands carried out and
  * acknowledges them, reconnects with backoff and full jitter, registers again when its session is unknown (4401), moves on when a
@@ -120,6 +110,11 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
     this.#wake();
   }
 
+  /** Whether the hub has taken it in, and has not forgotten it as far as it said. */
+  get isRegistered(): boolean {
+    return this.#token !== undefined;
+  }
+
   /** Changes the profile. @throws HubError `session_unknown` before the first registration */
   async update(change: UpdateRequest): Promise<void> {
     const { commands } = await this.#options.client.update(this.#knownToken(), change);
@@ -142,6 +137,8 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
   async #register(): Promise<string> {
     const { client, profile } = this.#options;
     const answer = await client.register(profile(), { signal: this.#stopping.signal });
+    if (typeof answer.session_token !== 'string')
+      throw new HubError('bad_answer', 'the answer to the registration has no session_token');
     this.emit('registered', answer);
     return answer.session_token;
   }
@@ -190,6 +187,9 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
       if (!(error instanceof HubError) || error.code !== 'unavailable') throw error;
       return this.#backOff(error);
     }
+    // What waits for it would not wait at all.
+    if (!(reply.next_heartbeat_sec > 0))
+      throw new HubError('bad_answer', 'the answer to a heartbeat has no next_heartbeat_sec');
     this.emit('beat', performance.now() - startedMs);
     this.#failures = 0;
     this.#inbox.acknowledged(acks);
@@ -219,7 +219,7 @@ export class MinerSession extends EventEmitter<MinerSessionEvents> {
 
   async #recover(error: unknown): Promise<void> {
     if (!(error instanceof HubError) && !(error instanceof SocketClosedError)) throw error;
-    if (error instanceof HubError && FINAL_CODES.has(error.code)) throw error;
+    if (error instanceof HubError && error.isFinal) throw error;
     // Calls move on by themselves; for a socket it is done here.
     const lost = error instanceof SocketClosedError || error.status === 0;
     if (lost && this.#socketUrl !== undefined) this.#options.client.transport.moveOn(this.#socketUrl);

@@ -2,14 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type BackoffLimits, fullJitterMs } from './backoff.ts';
 import { HubError } from './errors.ts';
 
-/** Refusals that the same request meets again however often it is sent. */
-const FINAL_CODES: ReadonlySet<HubError['code']> = new Set([
-  'unauthenticated',
-  'forbidden',
-  'invalid',
-  'not_found',
-]);
-
 /** One connection: what it brings, from its opening to its end. Gives true when there is nothing more to come, ever. */
 export type Connection<T> = AsyncGenerator<T, boolean>;
 
@@ -36,7 +28,7 @@ export async function* reconnecting<T>(
       if (isOver) return;
     } catch (error) {
       signal?.throwIfAborted();
-      if (!(error instanceof HubError) || FINAL_CODES.has(error.code)) throw error;
+      if (!(error instanceof HubError) || error.isFinal) throw error;
       askedMs = error.retryAfterMs ?? 0;
     }
     const waitMs = askedMs + fullJitterMs(failures, backoff);

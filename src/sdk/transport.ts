@@ -159,6 +159,21 @@ export class Transport {
   }
 }
 
+/**
+ * Reads the JSON of an answer. The server made it from the schemas that its type comes from, so its members are not looked at.
+ * @throws HubError `bad_answer` when it is no object or list
+ */
+export function parseAnswer<T>(text: string): T {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(text);
+  } catch (cause) {
+    throw new HubError('bad_answer', 'the answer is not JSON', { cause });
+  }
+  if (typeof answer === 'object' && answer !== null) return answer as T;
+  throw new HubError('bad_answer', 'the answer is no JSON object');
+}
+
 function mayRepeat(error: HubError, idempotent: boolean): boolean {
   if (error.code === 'rate_limited') return true;
   return idempotent && ['unreachable', 'timeout', 'unavailable'].includes(error.code);

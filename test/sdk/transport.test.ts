@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, describe, test } from 'node:test';
-import { HubError, readRetryAfter } from '../../src/sdk/errors.ts';
+import { readRetryAfter } from '../../src/platform/retry-after.ts';
+import { HubError } from '../../src/sdk/errors.ts';
+import { HubClient } from '../../src/sdk/hub-client.ts';
+import { MinerSession } from '../../src/sdk/miner-session.ts';
 import { type Call, Transport } from '../../src/sdk/transport.ts';
 
 /** Answers that a hub cannot be made to give on demand: those of proxies, of limits, of silence. Real servers on real sockets. */
@@ -146,7 +150,65 @@ test('a redirect is not followed: it could carry a secret elsewhere', async () =
   assert.equal(seen.length, 0);
 });
 
-test('Retry-After is read as seconds or as a date', () => {
+describe('what is no answer of a hub', () => {
+  const client = async (status: number, body: string, headers: Record<string, string> = {}) => {
+    const url = await serve((_request, response) => response.writeHead(status, headers).end(body));
+    return new HubClient({ urls: [url], ...QUICK });
+  };
+  /** Runs a session until its first trouble. */
+  const troubleOf = async (miner: HubClient): Promise<[error: HubError, retryInMs: number]> => {
+    const session = new MinerSession({
+      client: miner,
+      profile: () => ({ miner_id: 'm', api_key: 'k', addr: '127.0.0.1:1', proto: 'grpc' }) as never,
+      readings: () => ({ queue_len: 0 }),
+      transport: 'http',
+      onCommand: () => {},
+    });
+    const trouble = once(session, 'interrupted');
+    const end = session.run();
+    const found = (await trouble) as [HubError, number];
+    session.stop();
+    await end;
+    return found;
+  };
+
+  for (const body of ['null', '7', '<html>'])
+    test(`${body} is a bad answer`, async () => {
+      await assert.rejects((await client(200, body)).slaStatus(), failsWith('bad_answer'));
+    });
+
+  test('an error of another shape is a bad answer, and details of another shape are left out', async () => {
+    const odd = { error: { code: 'invalid', message: { a: 1 } } };
+    await assert.rejects((await client(422, JSON.stringify(odd))).slaStatus(), failsWith('bad_answer'));
+    const text = { error: { code: 'invalid', message: 'no', details: 'text' } };
+    await assert.rejects(
+      (await client(422, JSON.stringify(text))).slaStatus(),
+      (error) => error instanceof HubError && error.code === 'invalid' && error.details.length === 0,
+    );
+  });
+
+  test('a miner is not registered by it, and does not beat by it', async () => {
+    const [unregistered] = await troubleOf(await client(200, '{}'));
+    assert.match(unregistered.message, /session_token/);
+    for (const next_heartbeat_sec of [undefined, -5]) {
+      const answer = JSON.stringify({ session_token: 't', next_heartbeat_sec });
+      const [error] = await troubleOf(await client(200, answer));
+      assert.match(error.message, /next_heartbeat_sec/);
+    }
+  });
+
+  test('a miner that is sent away for months comes back within the hour, not at once', async () => {
+    const refusal = { error: { code: 'rate_limited', message: 'slow', request_id: 'r' } };
+    const [, retryInMs] = await troubleOf(
+      await client(429, JSON.stringify(refusal), { 'Retry-After': '9999999' }),
+    );
+    assert.ok(retryInMs >= 3_600_000 && retryInMs < 3_601_000, String(retryInMs));
+  });
+});
+
+test('Retry-After is read as seconds or as a date, an hour at most', () => {
+  assert.equal(readRetryAfter('99999999999'), 3_600_000);
+  assert.equal(readRetryAfter(new Date(Date.now() + 1e10).toUTCString()), 3_600_000);
   assert.equal(readRetryAfter('7'), 7000);
   assert.equal(readRetryAfter('0'), 0);
   assert.equal(readRetryAfter(new Date(Date.now() - 5000).toUTCString()), 0);

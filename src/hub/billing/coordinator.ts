@@ -1,6 +1,7 @@
 import { readBounded } from '../../platform/bounded-body.ts';
 /** The billing side of the coordinator, as the hub calls it. */
 import type { Config } from '../../platform/config.ts';
+import { readRetryAfter } from '../../platform/retry-after.ts';
 import { VERSION } from '../../platform/version.ts';
 import type { ClaimedRecord } from './store.ts';
 
@@ -149,14 +150,6 @@ function describe(answer: Record<string, unknown> | undefined): string {
   if (reason === undefined || reason === null) return '';
   const text = typeof reason === 'string' ? reason : JSON.stringify(reason);
   return `, ${text.slice(0, MAX_REASON_CHARS)}`;
-}
-
-/** Milliseconds of a Retry-After, which is seconds or a date. */
-function readRetryAfter(value: string | null): number | undefined {
-  if (value === null) return undefined;
-  if (/^\d{1,9}$/.test(value.trim())) return Number(value) * 1000;
-  const date = Date.parse(value);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
 function reasonOf(error: unknown, timeoutMs: number): string {
