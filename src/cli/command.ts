@@ -108,7 +108,7 @@ function helpOf({ name, summary, positionals = [], options, notes }: Definition<
   const lines = Object.entries(options).map(([option, spec]) => {
     const left = `  --${option}${spec.type === 'string' ? ` <${spec.value ?? 'text'}>` : ''}`;
     const more = spec.multiple === true ? '; may be repeated' : '';
-    const fallback = spec.default === undefined ? '' : ` (${spec.default})`;
+    const fallback = spec.default ? ` (${spec.default})` : '';
     return `${left.padEnd(HELP_COLUMN)} ${spec.help}${more}${fallback}`;
   });
   lines.push(`${'  --help'.padEnd(HELP_COLUMN)} show this`);

@@ -4,6 +4,7 @@ import type { WriteStream } from 'node:tty';
 export type ProgressStream = Pick<WriteStream, 'write'> & {
   readonly isTTY?: boolean;
   readonly columns?: number;
+  readonly rows?: number;
 };
 
 /** What to show now. */
@@ -17,6 +18,7 @@ export interface ProgressView {
 const SCREEN_EVERY_MS = 500;
 const LINE_EVERY_MS = 5_000;
 const DEFAULT_COLUMNS = 80;
+const DEFAULT_ROWS = 24;
 
 /** Shows what goes on until it is stopped: on a terminal lines that change in place, elsewhere a line every 5 seconds. */
 export class Progress {
@@ -43,8 +45,8 @@ export class Progress {
       this.#stream.write(`${this.#view.line()}\n`);
       return;
     }
-    const lines = this.#view.screen();
-    // A terminal that does not know its size says 0.
+    // A terminal that does not know its size says 0. What does not fit would scroll, and be drawn again below itself.
+    const lines = this.#view.screen().slice(0, (this.#stream.rows || DEFAULT_ROWS) - 1);
     const width = (this.#stream.columns || DEFAULT_COLUMNS) - 1;
     // Up to where the last drawing began; each line is cut, because a wrapped one would make the next drawing start too low.
     const back = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : '';

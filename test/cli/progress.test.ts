@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Progress } from '../../src/cli/progress.ts';
 import { formatTable } from '../../src/cli/table.ts';
 
-function record(terminal: { isTTY: boolean; columns?: number }) {
+function record(terminal: { isTTY: boolean; columns?: number; rows?: number }) {
   const written: string[] = [];
   const stream = { ...terminal, write: (text: string) => written.push(text) > 0 };
   return { written, stream };
@@ -23,6 +23,12 @@ test('a terminal that does not know its size is taken for a usual one', () => {
   const { written, stream } = record({ isTTY: true, columns: 0 });
   new Progress(stream, VIEW).stop();
   assert.ok(written[0]?.includes('second line'));
+});
+
+test('a low terminal sees the first lines: what scrolls away cannot be drawn over', () => {
+  const { written, stream } = record({ isTTY: true, columns: 80, rows: 2 });
+  new Progress(stream, VIEW).stop();
+  assert.deepEqual(written, ['\rfirst line\x1b[K\n\x1b[J', '\x1b[1A\rfirst line\x1b[K\n\x1b[J']);
 });
 
 test('anything else gets plain lines', () => {

@@ -60,7 +60,7 @@ SIGTERM: it takes no new jobs, finishes those it has, and logs out. With --work 
     signal.addEventListener('abort', leave, { once: true });
     const end = await runBoth(reference, worker);
     if (end === 'replaced') throw new CommandError('another registration of this miner took over');
-    await logout(reference, say);
+    if (reference.session.isRegistered) await logout(reference, say);
     return 0;
   },
 });
@@ -140,11 +140,12 @@ async function drainAndStop(
   const deadlineMs = performance.now() + budgetMs;
   worker?.leave();
   try {
+    if (!reference.session.isRegistered) return;
     await reference.drain();
     say('draining', { jobs: reference.jobs });
     while (reference.jobs > 0 && performance.now() < deadlineMs) await sleep(DRAIN_POLL_MS);
   } catch (error) {
-    // Not registered, or the hub is away: nothing to drain, and the lease runs out by itself.
+    // The hub is away: the lease runs out by itself.
     if (!(error instanceof HubError)) throw error;
     say('drain_failed', { reason: error.message });
   } finally {
