@@ -45,7 +45,10 @@ export async function recordUse(
   return { ...before.answer, duplicate: true };
 }
 
-/** Sums of the last hours, of one tenant or of all. */
+/**
+ * Sums of the last hours, of one tenant or of all. The records are gone through once, by all workers that Postgres has, for the sums of each
+ * tenant and resource; the three ways of summing up are of those.
+ */
 export async function reportUsage(
   db: Database,
   tenantId: string | undefined,
@@ -56,11 +59,14 @@ export async function reportUsage(
   const window = { tenantId, from: start };
   const rows = await db.run((orm) =>
     orm.execute<Record<string, string | null>>(sql`
-      with summed as (
+      with cells as materialized (
+        select tenant_id, resource_type, sum(quantity) as quantity, sum(total_amount) as amount, count(*) as records,
+          count(sent_at) as sent
+        from ${usageRecords} where ${within(window)} group by tenant_id, resource_type
+      ), summed as (
         select tenant_id, resource_type, grouping(tenant_id) as no_tenant, grouping(resource_type) as no_resource,
-          sum(quantity) as quantity, sum(total_amount) as amount, count(*) as records, count(sent_at) as sent
-        from ${usageRecords} where ${within(window)}
-        group by grouping sets ((resource_type), (tenant_id), ())
+          sum(quantity) as quantity, sum(amount) as amount, sum(records) as records, sum(sent) as sent
+        from cells group by grouping sets ((resource_type), (tenant_id), ())
       )
       select resource_type, null as tenant_id, no_tenant, no_resource, trim_scale(quantity)::text as quantity,
         trim_scale(coalesce(amount, 0))::text as amount, records, sent
