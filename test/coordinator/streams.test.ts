@@ -177,6 +177,10 @@ test('a handshake without a key of a client is refused', async () => {
 test('a client has its share of the streams, and leaves the others theirs', async () => {
   const replica = await openReplica(h, { MAX_STREAMS: '3', MAX_STREAMS_PER_CLIENT: '2' });
   const jobId = await submit(replica, nothingFits);
+  for (let n = 0; n < 3; n += 1) {
+    const head = await fetch(`${replica.url}/v1/jobs/${jobId}/events`, { method: 'HEAD', headers: ALICE });
+    assert.equal(head.status, 200, 'asking for the headers opens none');
+  }
   const streams = [await follow(replica, jobId), await open(replica, ALICE)] as const;
   const events = (headers: Record<string, string>, id: string) =>
     replica.call('GET', `/v1/jobs/${id}/events`, { headers });

@@ -19,6 +19,8 @@ type StreamDeps = Pick<CoordinatorDeps, 'config' | 'db' | 'notices' | 'streams' 
 export function streamJob(c: Context<AppEnv>, deps: StreamDeps, row: ViewRow): Response {
   const told = Math.min(lastEventOf(c), row.revision);
   if (isTerminal(row.state) && row.revision <= told) return c.body(null, 204);
+  // Nobody reads the body of HEAD, nor hangs up on it.
+  if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' });
   deps.streams.admit(row.client_id);
   c.header('X-Accel-Buffering', 'no');
   return streamSSE(c, async (stream) => {
