@@ -7,6 +7,7 @@ import { billingTasks } from './billing/tasks.ts';
 import { batchesOf, ONCE, THRICE, withPostgres } from './durable-task.ts';
 import { drainShard } from './journal/drain.ts';
 import { feedbackSink, minerSink, type SinkDeps } from './journal/sinks.ts';
+import { restoreOverrides } from './miners/overrides.ts';
 import { flushStatus } from './miners/status-flush.ts';
 import { REAP_BATCH } from './miners/store.ts';
 import { keepStrategies } from './registry/strategies.ts';
@@ -31,6 +32,8 @@ const DRAIN_EVERY_MS = 500;
 const DRAIN_BUDGET_MS = 2_000;
 const APPLY_EVERY_MS = 5_000;
 const FLUSH_BUDGET_MS = 5_000;
+const OVERRIDES_EVERY_MS = 60_000;
+const OVERRIDES_BUDGET_MS = 5_000;
 
 /**
  * Every background task of the hub. A run that fails is not tried again where the next one comes within
@@ -80,10 +83,30 @@ export function hubTasks(deps: TaskDeps): TaskDefinition[] {
       ...THRICE,
       run: ({ batch }) => withPostgres(deps, () => flushAll(deps, batch)),
     },
+    overridesTask(deps),
     ...slaTasks(deps),
     ...billingTasks(deps),
     retentionTask(deps),
   ];
+}
+
+/** A run goes on where the last one of this worker ended; one that begins anew only looks at some of them again. */
+function overridesTask(deps: TaskDeps): TaskDefinition {
+  let after = '';
+  return {
+    name: 'price-overrides',
+    queue: 'durable',
+    payload: v.strictObject({}),
+    scheduled: {},
+    everyMs: OVERRIDES_EVERY_MS,
+    ...ONCE,
+    run: () =>
+      withPostgres(deps, async () => {
+        const run = await restoreOverrides(deps, after, OVERRIDES_BUDGET_MS);
+        after = run.after;
+        return { told: run.told };
+      }),
+  };
 }
 
 /** Entries of all journals that have not reached Postgres. */

@@ -8,7 +8,7 @@ import {
   listKeys,
   revokeKey,
 } from '../../src/hub/miners/enrollment.ts';
-import { deleteOverride, putOverride } from '../../src/hub/miners/overrides.ts';
+import { deleteOverride, putOverride, restoreOverrides } from '../../src/hub/miners/overrides.ts';
 import { miners, priceOverrides } from '../../src/hub/miners/tables.ts';
 import { harness } from '../support/harness.ts';
 import { openHub, profileOf, registerMiner, sha256, uniqueId } from './fleet.ts';
@@ -130,6 +130,16 @@ test('an override that has ended is not restored, one without an end is', async 
   );
   const ended = await authorizeMiner(open, id, digest);
   assert.equal(ended.status === 'ok' && ended.durable.priceOverride, '');
+});
+
+test('an override that the registry has lost is told to it again, and what it holds is left alone', async () => {
+  const [lost, held] = [await registerMiner(open), await registerMiner(open)];
+  const expiresAt = new Date(Date.now() + 3_600_000);
+  for (const minerId of [lost, held]) await putOverride(open, minerId, { price: '0.75', expiresAt });
+  await open.miners.setPriceOverride(lost, null); // as a master that took over before it had heard of it
+  assert.deepEqual(await restoreOverrides(open, '', 5000), { after: '', told: 1 });
+  for (const minerId of [lost, held]) assert.equal((await open.miners.get(minerId))?.price, '0.75');
+  assert.deepEqual(await restoreOverrides(open, '', 5000), { after: '', told: 0 });
 });
 
 test('an override of a miner that nobody enrolled is refused', async () => {

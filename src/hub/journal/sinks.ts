@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { keys } from '../../platform/keys.ts';
 import type { RedisClient } from '../../platform/redis.ts';
 import { type MinerEntry, parseMinerEntry, type SavedProfile, saveMinerEntries } from '../miners/journal.ts';
-import { type PriceOverride, readOverrides, settleOverride } from '../miners/overrides.ts';
+import { checkOverride, type HeldOverride, readOverrides } from '../miners/overrides.ts';
 import type { MinerStore } from '../miners/store.ts';
 import { applyTrust, commitJournaled, type FeedbackDeps, journaledFeedback } from '../trust/feedback.ts';
 import { readTrust } from '../trust/store.ts';
@@ -76,10 +76,8 @@ async function reconcile(deps: SinkDeps, profiles: readonly SavedProfile[]): Pro
 }
 
 /** What the registry holds of a miner's key and price override; '' for what it does not hold. */
-interface Held {
+interface Held extends HeldOverride {
   readonly keyDigest: string;
-  readonly price: string;
-  readonly untilMs: string;
 }
 
 function heldBy(deps: SinkDeps, minerId: string): Promise<Held | undefined> {
@@ -95,15 +93,4 @@ async function checkKey(deps: SinkDeps, { minerId, apiKeyHash }: SavedProfile, h
   if (held === '' || held === apiKeyHash) return;
   if (apiKeyHash === null) await deps.miners.remove(minerId, 'key_revoked');
   else await deps.miners.forgetKey(minerId);
-}
-
-async function checkOverride(
-  deps: SinkDeps,
-  minerId: string,
-  { price, untilMs }: Held,
-  override: PriceOverride | undefined,
-): Promise<void> {
-  const isHeld = price === (override?.price ?? '');
-  const endsThen = untilMs === String(override?.expiresAt?.getTime() ?? '');
-  if (!isHeld || !endsThen) await settleOverride(deps, minerId);
 }
