@@ -8,6 +8,7 @@ import { startHub } from '../../src/bin/hub.ts';
 import { type Alert, publishAlerts } from '../../src/hub/sla/publish.ts';
 import { slaAlerts } from '../../src/hub/sla/tables.ts';
 import { applyVerdicts, verdictOf } from '../../src/hub/sla/violations.ts';
+import { eventsChannel } from '../../src/platform/keys.ts';
 import { createLogger } from '../../src/platform/logger.ts';
 import { harness, TEST_SECRETS } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -119,6 +120,32 @@ test('a watcher gets a long past in order, what came meanwhile, and what Redis d
   await redis.client('KILL', 'ID', ours as string);
   await waitFor(hearsAll, { what: 'the alert that was not passed on is heard' });
   assert.deepEqual(heard, expected);
+});
+
+test('what the channel loses, or passes on in another order, is heard with the next alert, in order', async () => {
+  const world = await openWorld(h);
+  const hub = await startHub(
+    { ...world.deps.config, poolhub_port: 0, shutdown_drain_ms: 0 },
+    createLogger('silent', 'test'),
+  );
+  h.cleanup(() => hub.stop());
+  const headers = { 'X-Admin-Key': TEST_SECRETS.ADMIN_API_KEY };
+  const socket = new WebSocket(`${hub.url.replace('http', 'ws')}/v1/events`, { headers });
+  const heard: number[] = [];
+  socket.on('message', (data) => heard.push((JSON.parse(String(data)) as Alert).id));
+  await once(socket, 'open');
+  await tellUntil(world, () => heard.length > 0);
+  heard.length = 0;
+  const ids = (await addAlerts(world, 3, true)) as [number, number, number];
+  const tell = (id: number, after: number) => {
+    const alert = { id, type: 'violation.opened', created_at: '', data: {}, after };
+    return world.deps.redis.publish(eventsChannel(world.deps.scripts.prefix), JSON.stringify(alert));
+  };
+  await tell(ids[2], ids[1]);
+  await tell(ids[1], ids[0]);
+  await waitFor(() => heard.includes(ids[2]), { what: 'the newest is heard' });
+  assert.deepEqual(heard.slice(-3), ids);
+  socket.close();
 });
 
 test('a watcher that reads slower than alerts come gets all of them, once and in order', async () => {

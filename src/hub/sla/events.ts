@@ -16,7 +16,7 @@ import {
   type UpgradeHandler,
 } from '../../platform/upgrade.ts';
 import type { HubDeps } from '../deps.ts';
-import { type Alert, newestAlertId, readAlerts } from './publish.ts';
+import { type Alert, type AlertMessage, newestAlertId, readAlerts } from './publish.ts';
 
 type EventDeps = Pick<HubDeps, 'config' | 'log' | 'metrics' | 'db'>;
 
@@ -34,12 +34,12 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const RESTARTING = 1012;
 const TOO_SLOW = 1013;
 
-/** An alert on the channel. */
-const AlertMessage: v.GenericSchema<unknown, Alert> = v.object({
+const Message: v.GenericSchema<unknown, AlertMessage> = v.object({
   id: v.number(),
   type: v.string(),
   created_at: v.string(),
   data: v.record(v.string(), v.unknown()),
+  after: v.optional(v.number(), 0),
 });
 
 /** What is known of a socket. */
@@ -56,8 +56,8 @@ interface Watcher {
 
 /**
  * The watchers of one replica. Each gets every alert as a text frame of JSON, once and by rising id, in which they are committed:
- * from now on, or with `?after=<id>` from the one after that. What Redis did not pass on, while it was away, is read from Postgres
- * when it is back, and so is what comes faster than a watcher reads. What a watcher sends is not read.
+ * from now on, or with `?after=<id>` from the one after that. What Redis did not pass on is read from Postgres once it
+ * is back or with the next alert, and so is what comes faster than a watcher reads. What a watcher sends is not read.
  */
 export class EventSockets {
   readonly #deps: EventDeps;
@@ -166,18 +166,18 @@ export class EventSockets {
     return subscribe(config, log, {
       name: 'pool-hub-events',
       channel: eventsChannel(config.redis_prefix),
-      message: AlertMessage,
-      onMessage: (alert) => this.#watchers.forEach((watcher) => void this.#pass(watcher, alert)),
+      message: Message,
+      onMessage: (message) => this.#watchers.forEach((watcher) => void this.#pass(watcher, message)),
       // What was published before is in Postgres.
       onSubscribed: () => this.#watchers.forEach((watcher) => void this.#catchUp(watcher)),
     });
   }
 
   /** Sends an alert that has just come, unless the watcher has it, or is not there yet. */
-  #pass(watcher: Watcher, alert: Alert): void {
-    const { socket, lastId = 0 } = watcher;
+  #pass(watcher: Watcher, { after, ...alert }: AlertMessage): void {
+    const { socket, lastId = after } = watcher;
     if (socket.readyState !== socket.OPEN || alert.id <= lastId) return;
-    if (watcher.isCatchingUp || socket.bufferedAmount > MAX_BUFFERED_BYTES) {
+    if (watcher.isCatchingUp || after > lastId || socket.bufferedAmount > MAX_BUFFERED_BYTES) {
       void this.#catchUp(watcher);
       return;
     }

@@ -1,7 +1,7 @@
-import { asc, gt, inArray, max, not } from 'drizzle-orm';
+import { asc, gt, inArray, lt, max, not } from 'drizzle-orm';
 import type { Database, Orm } from '../../platform/db.ts';
 import { eventsChannel } from '../../platform/keys.ts';
-import type { RedisClient } from '../../platform/redis.ts';
+import { masters, type RedisClient } from '../../platform/redis.ts';
 import type { Scripts } from '../../platform/scripts.ts';
 import { slaAlerts } from './tables.ts';
 
@@ -13,6 +13,12 @@ export interface Alert {
   readonly type: string;
   readonly created_at: string;
   readonly data: Record<string, unknown>;
+}
+
+/** An alert on its way to the hubs. */
+export interface AlertMessage extends Alert {
+  /** The alert before it: who has not had that one has missed some, for messages may be lost, or overtake each other. */
+  readonly after: number;
 }
 
 interface PublishDeps {
@@ -38,10 +44,15 @@ async function publishBatch({ db, redis, scripts }: PublishDeps, limit: number):
   const rows = await db.run((orm) =>
     orm.select().from(slaAlerts).where(not(slaAlerts.published)).orderBy(asc(slaAlerts.id)).limit(limit),
   );
-  if (rows.length === 0) return 0;
-  const channel = eventsChannel(scripts.prefix);
-  await Promise.all(rows.map((row) => redis.publish(channel, JSON.stringify(alertOf(row)))));
   const ids = rows.map((row) => row.id);
+  const [first] = ids;
+  if (first === undefined) return 0;
+  const before = await db.run((orm) => newestAlertId(orm, first));
+  const messages = rows.map((row, i): AlertMessage => ({ ...alertOf(row), after: ids[i - 1] ?? before }));
+  const channel = eventsChannel(scripts.prefix);
+  // All by one node: ioredis would give each to another, and few would come in their order.
+  const [node = redis] = masters(redis);
+  await Promise.all(messages.map((message) => node.publish(channel, JSON.stringify(message))));
   await db.run((orm) => orm.update(slaAlerts).set({ published: true }).where(inArray(slaAlerts.id, ids)));
   return rows.length;
 }
@@ -57,9 +68,13 @@ export async function readAlerts(orm: Orm, after: number, limit: number): Promis
   return rows.map(alertOf);
 }
 
-/** The id of the newest alert, 0 before the first. */
-export async function newestAlertId(orm: Orm): Promise<number> {
-  const [row] = await orm.select({ id: max(slaAlerts.id) }).from(slaAlerts);
+/** The id of the newest alert, or of the newest before another; 0 without one. */
+export async function newestAlertId(orm: Orm, before?: number): Promise<number> {
+  const isBefore = before === undefined ? undefined : lt(slaAlerts.id, before);
+  const [row] = await orm
+    .select({ id: max(slaAlerts.id) })
+    .from(slaAlerts)
+    .where(isBefore);
   return row?.id ?? 0;
 }
 
