@@ -1,11 +1,10 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import type { BackoffLimits } from './backoff.ts';
 import type * as t from './coordinator-types.ts';
-import { HubError } from './errors.ts';
 import { type EventPlace, type JobEvent, jobEventsOnce } from './job-events.ts';
 import { type JobMessage, jobMessagesOnce } from './job-stream.ts';
 import { reconnecting } from './reconnect.ts';
-import { type Call, Transport, type TransportOptions } from './transport.ts';
+import { type Call, parseAnswer, Transport, type TransportOptions } from './transport.ts';
 
 export interface CoordinatorClientOptions extends TransportOptions {
   /** Key of a client, a miner or an administrator: it decides which calls are allowed. */
@@ -165,7 +164,7 @@ export class CoordinatorClient {
       timeoutMs: waitSec * 1000 + POLL_MARGIN_MS,
       ...options,
     });
-    return text === '' ? undefined : parse(text);
+    return text === '' ? undefined : parseAnswer(text);
   }
 
   /**
@@ -249,7 +248,7 @@ export class CoordinatorClient {
   }
 
   async #json<T>(call: Call): Promise<T> {
-    return parse(await this.#send(call));
+    return parseAnswer(await this.#send(call));
   }
 
   #send(call: Call): Promise<string> {
@@ -277,15 +276,6 @@ function ofSession(token: string, path: string, body?: unknown): Call {
 
 function session(token: string): Record<string, string> {
   return { 'X-Session-Token': token };
-}
-
-/** The coordinator made the answer from the schemas that the types come from, so only the syntax is looked at here. */
-function parse<T>(text: string): T {
-  try {
-    return JSON.parse(text) as T;
-  } catch (cause) {
-    throw new HubError('bad_answer', 'the answer is not JSON', { cause });
-  }
 }
 
 /** A signature counts once, so no two calls have the same timestamp: microseconds are counted up within a millisecond. */

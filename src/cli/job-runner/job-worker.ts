@@ -29,9 +29,6 @@ const DRAINING_MS = 250;
 /** For the last call, which gives jobs back. */
 const FAREWELL_MS = 2_000;
 
-/** Refusals that the same call meets again however often it is sent. */
-const FINAL_CODES: ReadonlySet<HubError['code']> = new Set(['unauthenticated', 'forbidden', 'invalid']);
-
 interface RunningJob {
   readonly jobId: string;
   /** Ends the job without a result. */
@@ -131,7 +128,7 @@ export class JobWorker {
         if (signal.aborted) return;
         // A registration that `leave` has ended.
         if ((error as Error).name === 'AbortError' && this.#leaving.signal.aborted) continue;
-        if (!(error instanceof HubError) || FINAL_CODES.has(error.code)) throw error;
+        if (!(error instanceof HubError) || error.isFinal) throw error;
         const waitMs = Math.max(fullJitterMs(failures, BACKOFF), error.retryAfterMs ?? 0);
         failures += 1;
         const fields = { reason: error.message, retry_in_ms: Math.round(waitMs) };
