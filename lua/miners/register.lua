@@ -98,10 +98,11 @@ store_pricing(miner_id, pricing)
 
 if changed then
   local version = text_of(next_version(miner_id, now))
-  local flat = { 'profile_digest', profile_digest, 'profile_version', version, 'current_jobs', '0' }
+  local flat = { 'profile_digest', profile_digest, 'profile_version', version }
   for i = FIRST_FIELD, #ARGV do flat[#flat + 1] = ARGV[i] end
   redis.call('HSET', miner_key(miner_id), unpack(flat))
   redis.call('XADD', P .. 'journal', '*', 'type', 'profile', 'version', version, 'data', profile_json)
 end
+redis.call('HSET', miner_key(miner_id), 'current_jobs', '0')
 redis.call('SADD', P .. 'changed', miner_id)
 return { 'ok', created and 1 or 0, unpack(lease_reply(miner, now, next_beat)) }

@@ -33,7 +33,7 @@ export function sessionClaim(c: Context<AppEnv>, given: string | undefined): Min
 
 /**
  * As `sessionClaim`, but a Bearer that is no session token is read as the miner's api_key; the miner is named in the body or in X-Miner-ID.
- * @throws AppError `unauthenticated` when neither is there
+ * @throws AppError `unauthenticated` when neither is there, `invalid` when the body names another miner than the session
  */
 export function sessionOrKeyClaim(
   c: Context<AppEnv>,
@@ -42,7 +42,12 @@ export function sessionOrKeyClaim(
 ): MinerClaim {
   const bearer = bearerToken(c.req.header('Authorization'));
   if (given.session_token !== undefined || bearer === undefined || readSession(bearer) !== undefined) {
-    return sessionClaim(c, given.session_token);
+    const claim = sessionClaim(c, given.session_token);
+    if (given.miner_id !== undefined && given.miner_id !== claim.minerId) {
+      const details = [{ path: 'miner_id', message: 'is not the miner of the session' }];
+      throw new AppError('invalid', 'the request is not valid', { details });
+    }
+    return claim;
   }
   const minerId = given.miner_id ?? c.req.header('X-Miner-ID');
   if (minerId === undefined || !MINER_ID.test(minerId) || bearer.length > MAX_KEY_CHARS) {

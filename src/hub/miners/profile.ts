@@ -60,10 +60,13 @@ export function deriveAccel(
   return ['cpu'];
 }
 
+/** A tag that names a region as requests may ask for it. */
+const REGION_TAG = /^region:([A-Za-z0-9._-]{1,64})$/;
+
 /** Region of a miner that names none: a tag `region:x`, else the default. */
 function deriveRegion(tags: readonly string[], defaultRegion: string): string {
-  const tag = tags.find((tag) => tag.startsWith('region:') && tag.length > 'region:'.length);
-  return (tag?.slice('region:'.length) ?? defaultRegion).toLowerCase();
+  const [named] = tags.flatMap((tag) => REGION_TAG.exec(tag)?.[1] ?? []);
+  return (named ?? defaultRegion).toLowerCase();
 }
 
 /** Those of accel and region that a miner did not name (`derived`), as they follow from the rest of its profile. */

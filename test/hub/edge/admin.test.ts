@@ -197,6 +197,18 @@ test('an update moves region and accel with tags and capabilities, unless the mi
   assert.deepEqual(await shown('named-1'), ['eu-west-1', ['opencl']]);
 });
 
+test('registering the same profile again begins without jobs, and a heartbeat is of the miner that it names', async () => {
+  const beat = (session_token: string, more: object) =>
+    post('/v1/miners/heartbeat', { session_token, ...more }, {});
+  await beat(await app.register('again-1'), { queue_len: 2, current_jobs: ['a', 'b'] });
+  const token = await app.register('again-1');
+  const { queue_len, current_jobs } = await get('/v1/miners/again-1');
+  assert.deepEqual([queue_len, current_jobs], [0, 0]);
+  assert.equal((await beat(token, { miner_id: 'again-1' })).status, 200);
+  const refused = await beat(token, { miner_id: 'detail-1' });
+  assert.deepEqual([refused.status, refused.json.error.details[0].path], [422, 'miner_id']);
+});
+
 test('a price override ends on an existing day that is to come', async () => {
   await app.register('override-1');
   const put = (expires_at: string) =>

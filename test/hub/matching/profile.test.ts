@@ -41,6 +41,11 @@ test('takes the region from the field, else a tag, else the default; in lower ca
   assert.equal(regionOf({ region: 'EU-West', tags: ['region:us'] }), 'eu-west');
   assert.equal(regionOf({ tags: ['x', 'region:us-east'] }), 'us-east');
   assert.equal(regionOf({ tags: ['region:'] }), 'global');
+  assert.equal(
+    regionOf({ tags: ['region:são paulo', 'region:sa'] }),
+    'sa',
+    'one that nobody could ask for is none',
+  );
 });
 
 test('compares GPUs without the words of the vendor', () => {
