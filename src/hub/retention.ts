@@ -59,8 +59,8 @@ async function forget(
 
 /**
  * Looks at the next `limit` rows after an id and deletes the old ones. Ids grow with time, so the old ones come first and no index on the
- * time is needed; what waited in the journal goes a little later. Kept are rows that the registry has not been told of, and those that
- * a usage record without a tenant takes its hours of GPU from.
+ * time is needed; what waited in the journal goes a little later, and a few rows of a hub whose clock was ahead hold no others up. Kept
+ * are rows that the registry has not been told of, and those that a usage record without a tenant takes its hours of GPU from.
  * @returns `next`: where to go on, null when the rows left are young
  */
 async function forgetFeedback(
@@ -82,7 +82,7 @@ async function forgetFeedback(
       delete from ${feedback} where id in (select id from old) returning 1
     )
     select (select count(*)::int from gone) as deleted,
-      (select max(id) from page having bool_and(is_old) and count(*) = ${limit}::int) as next`);
+      (select max(id) from page having bool_or(is_old) and count(*) = ${limit}::int) as next`);
   return row ?? { deleted: 0, next: null };
 }
 

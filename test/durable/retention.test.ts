@@ -47,6 +47,9 @@ const isKnown = async (minerId: string) =>
 beforeEach(() => run(sql`truncate poolhub.miners, poolhub.usage_records cascade`));
 
 test('feedback goes after its time, what is billed of it stays, and trust goes on', async () => {
+  const ahead = await billedMiner(hub, { tenantId: 'tenant-r', gpuCount: 1 });
+  await feedback(hub, ahead, 'failed'); // By a hub whose clock was wrong.
+  await age(ahead, -9_000);
   const id = await billedMiner(hub, { tenantId: 'tenant-r', gpuCount: 1 });
   for (let n = 0; n < 4; n += 1) await feedback(hub, id, 'completed', { latencyMs: 3_600_000 });
   await feedback(hub, id, 'failed');

@@ -98,6 +98,7 @@ test('after a shift of the level in the last days the forecast is there, its int
 test('a short history takes a simpler method and says which', () => {
   assert.deepEqual(forecastHours([], 3), { method: 'none', missingHours: 0, backtest: null, points: [] });
   assert.deepEqual(forecastHours([null, null], 3).method, 'none');
+  assert.equal(forecastHours([9, 8, ...new Array(169).fill(null)], 3).method, 'none', 'too long ago');
   assert.equal(forecastHours([9, ...new Array(169).fill(null), 4, 6, 5], 2).points[0]?.expected, 5);
   const few = forecastHours([4, 6, 5], 2);
   assert.equal(few.method, 'mean');

@@ -99,7 +99,7 @@ export function forecastHours(history: Series, hours: number): Forecast {
   };
 }
 
-/** From the first value that is known, or the first after a gap that is too long. */
+/** From the first value that is known, or the first after a gap that is too long; nothing when such a gap goes on. */
 function sinceLongGap(history: Series): Series {
   let from = history.length;
   let last = Number.NEGATIVE_INFINITY;
@@ -108,7 +108,7 @@ function sinceLongGap(history: Series): Series {
     if (t - last - 1 > MAX_GAP) from = t;
     last = t;
   }
-  return history.slice(from);
+  return history.length - 1 - last > MAX_GAP ? [] : history.slice(from);
 }
 
 /** Fills what is missing with the value a season before, else a season later, else with the last that is known. */
