@@ -47,6 +47,15 @@ test('a record is taken once for its key', async () => {
   });
   const again = await post(USE, key);
   assert.deepEqual([again.status, again.json.duplicate], [200, true]);
+  const reordered = '{"version":1,"miner_id":"m"}';
+  const use = (metadata: string) => JSON.stringify({ ...USE, metadata: '?' }).replace('"?"', metadata);
+  assert.equal((await post(use('{"miner_id":"m","version":1}'), 'ordered')).status, 200);
+  assert.equal(
+    (await post(use(reordered), 'ordered')).json.duplicate,
+    true,
+    'the order of keys means nothing',
+  );
+  assert.equal((await post(use(reordered.replace('1', '1.0')), 'ordered')).status, 409, 'their numbers do');
   const inBody = await post({ ...USE, record_id: key });
   assert.deepEqual([inBody.status, inBody.json.duplicate], [200, true]);
   const other = await post({ ...USE, quantity: '2.5', total_amount: '1.25' }, key);

@@ -158,6 +158,17 @@ test('a refusal inside of a 200 is a refusal', async () => {
   assert.equal(await stateOf(jobId), 'rejected');
 });
 
+test('an error that says nothing is none', async () => {
+  const jobId = await owe();
+  node.misbehave((_call, response, accept) => {
+    const [status, body] = accept();
+    answer(response, status, { ...(body as object), error: '' });
+  });
+  await settleDue(deps);
+  assertPaidOnce(jobId);
+  assert.equal(await stateOf(jobId), 'released');
+});
+
 test('a node that has lost the escrow is asked to create it again', async () => {
   const jobId = await owe();
   let lost = false;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type SQL, sql } from 'drizzle-orm';
+import { parseJsonText, sortedJsonText } from '../receipts/json-text.ts';
 import { usageRecords } from './tables.ts';
 
 /** One use, as it is stored. Decimals are strings with at most 8 decimals. */
@@ -25,10 +26,11 @@ export const JOBS_RESOURCE = 'jobs';
 /** Begins the ids of the records of completed jobs; nobody else may report under such an id. */
 export const JOB_RECORD_PREFIX = 'job:';
 
-/** Two reports under one id are the same when their digests are. */
+/** Two reports under one id are the same when their digests are; the order of the keys in their metadata means nothing. */
 export function digestOf(record: UsageRecord): string {
-  const { usedAt, ...rest } = record;
-  const fields = Object.entries({ ...rest, usedAt: usedAt.toISOString() }).sort(([a], [b]) =>
+  const { usedAt, metadata: text, ...rest } = record;
+  const metadata = text === null ? null : sortedJsonText(parseJsonText(text));
+  const fields = Object.entries({ ...rest, metadata, usedAt: usedAt.toISOString() }).sort(([a], [b]) =>
     a < b ? -1 : 1,
   );
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex');

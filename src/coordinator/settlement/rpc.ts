@@ -101,7 +101,7 @@ function judge(step: Step, response: Response, answer: Record<string, unknown> |
 
 /** Some nodes answer 200 to everything, and put the refusal into the body. */
 function saysNo({ error, success }: Record<string, unknown>): boolean {
-  return success === false || (error !== undefined && error !== null && error !== false);
+  return success === false || Boolean(error);
 }
 
 /** A conflict is no failure if the node is already where this step leads. */
