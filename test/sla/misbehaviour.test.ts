@@ -79,6 +79,17 @@ test('collections that find the same violation at once open it once', async () =
   );
 });
 
+test('the use of a pool in which nobody is online is not known, so not too high', async () => {
+  const world = await openWorld(h);
+  const isOpen = async () => (await world.open()).includes('pool capacity_use');
+  await world.deps.db.run((orm) =>
+    applyVerdicts(orm, [verdictOf('', 'capacity_use', 100, 80)], world.nowMs()),
+  );
+  assert.ok(await isOpen());
+  assert.ok((await world.collect()).violations_resolved >= 1);
+  assert.ok(!(await isOpen()));
+});
+
 test('a miner that never comes back is in violation, and after a day no member of the pool', async () => {
   const world = await openWorld(h);
   const [stays, leaves] = [await world.register(), await world.register()];

@@ -4,7 +4,7 @@ import type { Database, Orm } from '../../platform/db.ts';
 import { type LevelSums, levelsOf } from './levels.ts';
 import { type Moment, readWindow, spanStart } from './store.ts';
 import { capacitySnapshots, slaCollections, slaMetrics, slaMiners, slaSettings } from './tables.ts';
-import { applyVerdicts, verdictOf } from './violations.ts';
+import { applyVerdicts, resolveUnmeasured, verdictOf } from './violations.ts';
 
 const DAY_MS = 86_400_000;
 const POOL = '';
@@ -31,13 +31,14 @@ export async function finishCollection(
   ]);
   const verdicts = poolVerdicts(window, snapshot[0], config, alertPct);
   const changes = await db.run((orm) => applyVerdicts(orm, verdicts, at.nowMs));
+  const unmeasured = await db.run((orm) => resolveUnmeasured(orm, [POOL], verdicts, at.nowMs));
   const [row] = await db.run((orm) =>
     orm
       .update(slaCollections)
       .set({
         finishedAt: sql`coalesce(${slaCollections.finishedAt}, now())`,
         violationsOpened: sql`${slaCollections.violationsOpened} + ${changes.opened}`,
-        violationsResolved: sql`${slaCollections.violationsResolved} + ${changes.resolved}`,
+        violationsResolved: sql`${slaCollections.violationsResolved} + ${changes.resolved + unmeasured}`,
       })
       .where(sql`${slaCollections.slot} = ${slot.toISOString()}`)
       .returning(),

@@ -101,7 +101,7 @@ export async function resolveDeparted(
 }
 
 /**
- * Resolves violations of metrics for which the window of a miner holds no data any more (no jobs, so no response time).
+ * Resolves violations of metrics for which the window of a miner, or of the pool, holds no data any more (no jobs, so no response time).
  */
 export async function resolveUnmeasured(
   orm: Orm,
