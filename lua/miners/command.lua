@@ -1,4 +1,5 @@
---[[ Queues a command for a miner and tells the replicas; drain, resume and price caps also take effect at once.
+--[[ Queues a command for a miner and tells the replicas. Drain, resume and price caps take effect at once, however many commands wait, and replace
+what waits of their kind.
 
 KEYS[1]   shard prefix
 ARGV[1]   clock      ms, or '' for Redis TIME
@@ -29,7 +30,21 @@ if not miner then return { 'unknown_miner' } end
 local given = earlier_answer(token)
 if given then return { 'ok', given } end
 local key = P .. 'commands:' .. miner_id
-if redis.call('XLEN', key) >= C.max_commands then return { 'full' } end
+
+-- Commands that set something of the miner in the registry: of each kind, the last counts.
+local KIND = { drain = 'draining', resume = 'draining', set_price_cap = 'price_cap' }
+
+local function drop_waiting(kind)
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
+    if KIND[entry[2][2]] == kind then redis.call('XDEL', key, entry[1]) end
+  end
+end
+
+if KIND[name] then
+  drop_waiting(KIND[name])
+elseif redis.call('XLEN', key) >= C.max_commands then
+  return { 'full' }
+end
 
 if name == 'drain' then miner.draining = 'admin' end
 if name == 'resume' then miner.draining = 'no' end

@@ -6,6 +6,9 @@ import { type CommandRequest, MAX_TAGS, Term } from './schema.ts';
 
 type Command = v.InferOutput<typeof CommandRequest>;
 
+/** Waiting commands beside COMMANDS_MAX_PENDING: the last drain or resume, and the last price cap (lua/miners/command.lua). */
+export const COMMANDS_BESIDE = 2;
+
 /** What came of giving a command. `full`: COMMANDS_MAX_PENDING wait already, unacknowledged. */
 export type GivenCommand = { status: 'ok'; id: string } | { status: 'unknown_miner' } | { status: 'full' };
 

@@ -1,5 +1,6 @@
 import { AppError, toAppError } from '../../platform/errors.ts';
 import type { HubDeps } from '../deps.ts';
+import { COMMANDS_BESIDE } from './commands.ts';
 import type { MinerClaim } from './credentials.ts';
 import { heartbeat } from './heartbeat.ts';
 import { CLOSE, type MinerSocket } from './socket-connection.ts';
@@ -105,8 +106,8 @@ export class SocketProtocol {
       do {
         socket.checkAgain = false;
         if (!(await this.#holdsSession(socket, claim))) return;
-        const { commands_max_pending } = this.#deps.config;
-        this.#deliver(socket, await this.#deps.miners.pendingCommands(claim.minerId, commands_max_pending));
+        const most = this.#deps.config.commands_max_pending + COMMANDS_BESIDE;
+        this.#deliver(socket, await this.#deps.miners.pendingCommands(claim.minerId, most));
       } while (socket.checkAgain && socket.isOpen);
     } catch (error) {
       // Nothing is lost: the next heartbeat brings what waits, or the news of the session.

@@ -86,6 +86,23 @@ test('many commands at once arrive once each, in order, past the number that an 
   assert.equal(await waiting('m-many'), 0);
 });
 
+test('a miner that acknowledges nothing can be drained, however much waits for it', async () => {
+  const hub = await startReplica(h, { COMMANDS_MAX_PENDING: '2', REDIS_PREFIX: h.prefix });
+  const miner = await TestMiner.connect(h, hub, await register(hub, 'm-deaf'));
+  await miner.beat();
+  for (const status of [202, 202, 409])
+    assert.equal((await give('m-deaf', { name: 'step' }, hub)).status, status);
+  for (const name of ['drain', 'resume', 'drain'])
+    assert.equal((await give('m-deaf', { name }, hub)).status, 202);
+  await give('m-deaf', { name: 'set_price_cap', args: { cap: 0.25 } }, hub);
+  assert.deepEqual(await h.redis.hmget(`${h.prefix}:{0}:miner:m-deaf`, 'draining', 'price'), [
+    'admin',
+    '0.25',
+  ]);
+  assert.equal(await waiting('m-deaf'), 4, 'of each kind the last');
+  await waitFor(() => miner.commands.some(({ name }) => name === 'set_price_cap'));
+});
+
 test('arguments of known commands are checked, and a refused command is not given', async () => {
   await register(a, 'm-args');
   const bad = [
