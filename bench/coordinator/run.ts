@@ -138,7 +138,7 @@ async function work(calls: Caller, headers: Record<string, string>, tally: Tally
 
 /** Sends jobs at their moments, however long the answers take. @returns how many */
 async function submitJobs(calls: Caller, rate: number, seconds: number, tally: Tally): Promise<number> {
-  const total = rate * seconds;
+  const total = Math.ceil(rate * seconds);
   const startedMs = performance.now();
   const answers: Promise<unknown>[] = [];
   for (let n = 0; n < total; n += 1) {

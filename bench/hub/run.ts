@@ -29,6 +29,8 @@ interface Figures {
   readonly p99_ms: number;
 }
 
+const WARM_UP_SEC = 1;
+
 type Measure = (hub: HubUnderLoad, load: Options) => Promise<Measured>;
 
 /** Heartbeats through a whole hub. */
@@ -92,7 +94,8 @@ async function measureAll<K extends string>(
   const names = Object.keys(measures) as K[];
   const found = new Map<K, Measured[]>(names.map((name) => [name, []]));
   progress('warming up');
-  for (const name of names) await measures[name](hub, { ...options, seconds: 1 });
+  for (const name of names)
+    await measures[name](hub, { ...options, seconds: Math.min(WARM_UP_SEC, options.seconds) });
   for (let roundNumber = 1; roundNumber <= options.rounds; roundNumber += 1) {
     for (const name of names) {
       progress(`round ${roundNumber} of ${options.rounds}: ${name}`);

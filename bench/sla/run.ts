@@ -45,7 +45,7 @@ export const slaBenchmark: Benchmark<SlaReport> = {
     progress('the first collection');
     const first = await collectionAfter(pool, undefined);
     const readings = await measureReadings(pool, options.calls);
-    await matchSteadily(pool.client, pool.shapes, options.rate, WARM_UP_SEC);
+    await matchSteadily(pool.client, pool.shapes, options.rate, Math.min(WARM_UP_SEC, options.seconds));
     const rounds: Round[] = [];
     for (let n = 1; n <= options.rounds; n += 1) {
       progress(`round ${n} of ${options.rounds}`);

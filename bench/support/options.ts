@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from '../../src/cli/errors.ts';
-import { wholeOption } from '../../src/cli/numbers.ts';
+import { numberOption, wholeOption } from '../../src/cli/numbers.ts';
 import type { Options } from './benchmark.ts';
 
 export const BENCHMARKS = ['match', 'heartbeat', 'http', 'scale', 'sockets', 'coordinator', 'sla'] as const;
@@ -97,7 +97,7 @@ export function readRequest(args: readonly string[]): Request {
     rounds: whole('rounds'),
     calls: whole('calls'),
     connections: whole('connections'),
-    seconds: whole('seconds'),
+    seconds: numberOption('seconds', values.seconds ?? String(RANGES.seconds.fallback(name)), RANGES.seconds),
     rate: whole('rate'),
     lease: whole('lease'),
     finished: whole('finished'),
@@ -143,7 +143,7 @@ const RANGES = {
   rounds: { min: 1, max: 1000, fallback: (name) => ROUNDS[name] },
   calls: { min: 1, max: 10_000, fallback: (name) => (name === 'sla' ? 1000 : 20) },
   connections: { min: 1, max: 10_000, fallback: () => 32 },
-  seconds: { min: 1, max: 600, fallback: (name) => SECONDS[name] ?? 3 },
+  seconds: { min: 0.1, max: 600, fallback: (name) => SECONDS[name] ?? 3 },
   rate: { min: 1, max: 10_000, fallback: (name) => (name === 'sla' || name === 'sockets' ? 50 : 200) },
   finished: { min: 0, max: 10_000_000, fallback: () => 0 },
   lease: { min: 3, max: 86_400, fallback: () => 60 },

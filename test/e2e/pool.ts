@@ -36,6 +36,7 @@ export function clientOf(url: string): HubClient {
   return new HubClient({
     urls: [url],
     maxAttempts: 1,
+    timeoutMs: 30_000,
     coordinatorSecret: TEST_SECRETS.COORDINATOR_SHARED_SECRET,
     adminKey: TEST_SECRETS.ADMIN_API_KEY,
   });

@@ -1,23 +1,27 @@
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { outputOf } from '../../src/embedded/programs.ts';
 import { startProgram } from '../../src/embedded/supervise.ts';
 import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../support/entry.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { temporaryFolder } from './folders.ts';
 
 const h = await harness();
 const folder = await temporaryFolder(h.cleanup);
+/** What npm runs, and what that runs from source once the dependencies are there. */
 const LAUNCHER = 'src/bin/launch.mjs';
+const START = 'src/bin/all.ts';
 
 /** `npm start` on a data folder and a free port, until it is ready. */
-async function start(dataDir: string, env: Record<string, string> = {}) {
-  const started = await h.startProcess(LAUNCHER, {
-    args: ['start', '--data', dataDir],
-    env: { POOLHUB_PORT: '0', COORDINATOR_PORT: '0', ...env },
+async function start(dataDir: string, command = [START]) {
+  const [script = '', ...args] = command;
+  const started = await h.startProcess(script, {
+    args: [...args, '--data', dataDir],
+    env: { POOLHUB_PORT: '0', COORDINATOR_PORT: '0' },
     ready: /Pool Hub: (http:\S+)[\s\S]*Ctrl-C stops it/,
     readyTimeoutMs: 60_000,
   });
@@ -26,8 +30,9 @@ async function start(dataDir: string, env: Record<string, string> = {}) {
 
 /** `npm start` that is meant to fail: its exit code and what it says. */
 async function failToStart(dataDir: string, env: Record<string, string>): Promise<string[]> {
-  const args = [join(packageRoot, LAUNCHER), 'start', '--data', dataDir];
+  const args = [...entryArguments(START), '--data', dataDir];
   const program = await startProgram(process.execPath, args, {
+    cwd: packageRoot,
     env: { PATH: process.env.PATH, HOME: folder, POOLHUB_PORT: '0', COORDINATOR_PORT: '0', ...env },
   });
   h.cleanup(() => program.stop());
@@ -47,7 +52,7 @@ async function paste(output: string): Promise<Array<Record<string, unknown>>> {
 
 test('starts, works as printed, stops at Ctrl-C and finds its data again', async () => {
   const dataDir = join(folder, 'first');
-  const { started, url } = await start(dataDir);
+  const { started, url } = await start(dataDir, [LAUNCHER, 'start']);
   const health = await (await fetch(`${url}/v1/health`)).json();
   assert.equal((health as { status: string }).status, 'ok');
 
@@ -57,6 +62,12 @@ test('starts, works as printed, stops at Ctrl-C and finds its data again', async
   assert.equal(best?.miner_id, 'first-miner');
   assert.deepEqual(feedback, { status: 'ok', trust_score: 0.6, duplicate: false });
   assert.equal((result?.error as { code: string } | undefined)?.code, 'not_ready', 'no miner works yet');
+
+  const runEnv = await readFile(join(dataDir, 'run.env'), 'utf8');
+  const [, secret = ''] = /^COORDINATOR_SHARED_SECRET="?([\w-]+)/m.exec(runEnv) ?? [];
+  const headers = { 'X-Coordinator-Secret': secret, 'Content-Type': 'application/json' };
+  const sync = await fetch(`${url}/v1/sla/billing/sync`, { method: 'POST', headers, body: '{}' });
+  assert.ok([200, 202].includes(sync.status), `the hub knows who bills: ${await sync.text()}`);
 
   const [second] = await failToStart(dataDir, {});
   assert.match(second ?? '', /^Pool Hub already runs on .* \(process \d+\)$/);
@@ -89,8 +100,8 @@ test('a killed start is followed by one that works', async () => {
 });
 
 test('the demo shows miners, matches and outcomes, and stops', async () => {
-  const started = await h.startProcess(LAUNCHER, {
-    args: ['start', '--demo', '--data', join(folder, 'demo')],
+  const started = await h.startProcess(START, {
+    args: ['--demo', '--data', join(folder, 'demo')],
     env: { POOLHUB_PORT: '0', COORDINATOR_PORT: '0' },
     ready: /miners online \d+ .* matches [\d.]+\/s p50 [\d.]+ ms p99 [\d.]+ ms .* completed [1-9]/,
     readyTimeoutMs: 90_000,

@@ -20,6 +20,8 @@ const MINERS = 25;
 /** Of each miner: 100 in all. */
 const PLACES = 4;
 const ROUNDS = 4;
+/** Not all that is to happen need happen in those, where the machine is slow. */
+const MAX_ROUNDS = 20;
 const LONG_MS = 60_000;
 const BEAT_MS = 250;
 const SETTINGS = {
@@ -48,8 +50,11 @@ test('64 coordinators on four replicas fight over 100 places', async (t) => {
 
   const fight: Fight = { holds: [], asked: 0, empty: 0, repeated: 0, abandoned: 0, failed: 0 };
   const endMs = performance.now() + LONG_MS;
+  const isSeen = () => fight.repeated > 0 && fight.abandoned > 0 && fight.empty > 0;
   const goesOn = (round: number) =>
-    process.env.POOLHUB_LONG === '1' ? performance.now() < endMs : round < ROUNDS;
+    process.env.POOLHUB_LONG === '1'
+      ? performance.now() < endMs
+      : round < ROUNDS || (round < MAX_ROUNDS && !isSeen());
   const fighting = Array.from({ length: COORDINATORS }, (_, seed) =>
     coordinate(() => clients, fight, seed, goesOn),
   );
@@ -66,7 +71,7 @@ test('64 coordinators on four replicas fight over 100 places', async (t) => {
   for (const [minerId, count] of most) assert.ok(count <= PLACES, `${minerId}: ${count} at once`);
   const ids = fight.holds.map(({ reservationId }) => reservationId);
   assert.equal(new Set(ids).size, ids.length, 'no reservation was given to two');
-  assert.ok(fight.repeated > 0 && fight.abandoned > 0 && fight.empty > 0, 'all of it happened');
+  assert.ok(isSeen(), `all of it happened: ${JSON.stringify({ ...fight, holds: fight.holds.length })}`);
   t.diagnostic(JSON.stringify({ ...fight, holds: fight.holds.length, most: Math.max(...most.values()) }));
 
   // Everything ends by its own expiry: stepped by the beacons of the replicas, with no worker.

@@ -94,7 +94,7 @@ async function reserve(minerIds: readonly string[]) {
       job_id: uniqueId('job'),
       requirements: { tags_all: [TAG], exclude_miners: minerIds.filter((id) => id !== minerId) },
       top_k: 1,
-      reserve: { count: 1, ttl_ms: 60_000 },
+      reserve: { count: 1, ttl_ms: 600_000 },
     };
     const { candidates } = await hub.match(request);
     held.push({

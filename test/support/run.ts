@@ -12,7 +12,7 @@ import { createTemplate, dropDatabase } from './databases.ts';
 import type { Tally } from './tally.mjs';
 
 /** Of one test file, and of each test in it. */
-const TIMEOUT_MS = 300_000;
+const TIMEOUT_MS = 600_000;
 /** What the compiled project reads, beside itself. */
 const BESIDE_SOURCES = ['package.json', 'node_modules', 'lua', 'drizzle'];
 
