@@ -28,7 +28,7 @@ export interface Exchange {
  * the schema of that status, and a body that was accepted must have the schema of the request.
  */
 export function conformance(document: OpenApiDocument): (exchange: Exchange) => void {
-  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  const ajv = new Ajv2020({ strict: false, allErrors: true, formats: { 'date-time': true } });
   ajv.addSchema(document, 'api');
   const compiled = new Map<string, ValidateFunction>();
   const check = (pointer: readonly string[], value: unknown, what: string) => {
