@@ -11,10 +11,11 @@ const MAX_LISTENERS = 64;
 export function processTerminal(): Terminal {
   let stopping: AbortController | undefined;
   // A reader that has seen enough (`| head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit();
+      throw error;
+    });
   return {
     env: process.env,
     out: (line) => void process.stdout.write(`${line}\n`),

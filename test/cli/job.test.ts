@@ -42,7 +42,11 @@ test('a job is submitted and followed, and its result printed', async () => {
   assert.equal(await running.ended, 0);
   assert.deepEqual(running.out, ['{"ok":true}']);
   const by = 'by cli-miner';
-  assert.deepEqual(running.notes, [`${jobId} QUEUED`, `${jobId} RUNNING ${by}`, `${jobId} COMPLETED ${by}`]);
+  assert.deepEqual(running.notes, [
+    `${jobId} QUEUED: waits for a miner that fits`,
+    `${jobId} RUNNING ${by}`,
+    `${jobId} COMPLETED ${by}`,
+  ]);
   const again = run([...RUN, '--receipt']);
   assert.equal(await again.ended, 0);
   assert.equal(JSON.parse(again.out[0] ?? '').job_id, jobId);

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { main } from '../../src/cli/main.ts';
+import { packageRoot } from '../../src/platform/paths.ts';
+import { entryArguments } from '../support/entry.ts';
 import { runCli } from './run-cli.ts';
 
 const COMMANDS = [
@@ -132,6 +136,13 @@ describe('a failure is one line and exit code 1', () => {
       assert.equal(note.trimEnd().split('\n').length, 1, note);
     });
   }
+});
+
+test('a reader that has seen enough is no error, on standard error neither', async () => {
+  const args = [...entryArguments('src/cli/poolhub.ts'), 'nonsense'];
+  const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: ['ignore', 'ignore', 'pipe'] });
+  child.stderr.destroy();
+  assert.deepEqual(await once(child, 'exit'), [2, null]);
 });
 
 test('the program exits with what the command says', async () => {

@@ -6,7 +6,9 @@ import { wholeOption } from '../numbers.ts';
 import { svgPlot, textPlot } from '../plot.ts';
 
 const MAX_HOURS = 720;
-const PLOT_WIDTH = 84;
+/** Columns of the plot, where the terminal has them beside the scale. */
+const PLOT_WIDTH = { min: 10, max: 84 };
+const SCALE_WIDTH = 12;
 const PLOT_HEIGHT = 12;
 
 export const capacityForecast = defineCommand({
@@ -38,7 +40,7 @@ export const capacityForecast = defineCommand({
 
 function forecastText(forecast: CapacityForecast, advice: CapacityRecommendations): string {
   if (forecast.points.length === 0) return 'No forecast: no snapshot has been taken yet.';
-  const lines = [titleOf(forecast), textPlot(bandsOf(forecast), PLOT_WIDTH, PLOT_HEIGHT)];
+  const lines = [titleOf(forecast), textPlot(bandsOf(forecast), plotWidth(), PLOT_HEIGHT)];
   const { backtest } = forecast;
   if (backtest !== null) {
     const share = Math.round(100 * backtest.coverage_95);
@@ -52,6 +54,12 @@ function forecastText(forecast: CapacityForecast, advice: CapacityRecommendation
     lines.push(`${what}: ${reason}`);
   }
   return lines.join('\n');
+}
+
+function plotWidth(): number {
+  // A file or a pipe has no columns, a terminal that does not know its size says 0.
+  const columns = process.stdout.columns || Number.POSITIVE_INFINITY;
+  return Math.max(PLOT_WIDTH.min, Math.min(PLOT_WIDTH.max, columns - SCALE_WIDTH));
 }
 
 function titleOf({ method, history_hours, points }: CapacityForecast): string {

@@ -84,7 +84,8 @@ async function follow(
 ): Promise<number> {
   for await (const { job } of client.jobEvents(jobId)) {
     const by = job.assigned_miner_id === null ? '' : ` by ${job.assigned_miner_id}`;
-    terminal.note(`${job.job_id} ${job.state}${by}`);
+    const waits = job.state === 'QUEUED' ? ': waits for a miner that fits' : '';
+    terminal.note(`${job.job_id} ${job.state}${by}${waits}`);
   }
   const { result, error } = await client.getResult(jobId);
   if (error != null) throw new CommandError(`${error.code}: ${error.message}`);
