@@ -32,8 +32,8 @@ test('the quickstart works as it is written', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'poolhub-docs-'));
   h.cleanup(() => rm(folder, { recursive: true }));
   await writeEnvFile(join(folder, '.data/run.env'), env);
-  // Each answer on a line of its own, and a failed call ends the script.
-  const script = blocks.join('\n').replaceAll('curl -s ', 'curl -s --fail-with-body -w "\\n" ');
+  // A failed call ends the script.
+  const script = blocks.join('\n').replaceAll('curl ', 'curl --fail-with-body ');
   const commands = `cd '${folder}'\nset -e\n${script}`;
   const answers = (await outputOf('/bin/sh', ['-c', commands], { env: { PATH: process.env.PATH } }))
     .split('\n')
