@@ -69,6 +69,12 @@ test('starts, works as printed, stops at Ctrl-C and finds its data again', async
   const sync = await fetch(`${url}/v1/sla/billing/sync`, { method: 'POST', headers, body: '{}' });
   assert.ok([200, 202].includes(sync.status), `the hub knows who bills: ${await sync.text()}`);
 
+  const runEnv = await readFile(join(dataDir, 'run.env'), 'utf8');
+  const [, secret = ''] = /^COORDINATOR_SHARED_SECRET='([\w-]+)/m.exec(runEnv) ?? [];
+  const headers = { 'X-Coordinator-Secret': secret, 'Content-Type': 'application/json' };
+  const sync = await fetch(`${url}/v1/sla/billing/sync`, { method: 'POST', headers, body: '{}' });
+  assert.ok([200, 202].includes(sync.status), `the hub knows who bills: ${await sync.text()}`);
+
   const [second] = await failToStart(dataDir, {});
   assert.match(second ?? '', /^Pool Hub already runs on .* \(process \d+\)$/);
   const taken = await failToStart(join(folder, 'taken'), { POOLHUB_PORT: new URL(url).port });
