@@ -64,12 +64,6 @@ test('starts, works as printed, stops at Ctrl-C and finds its data again', async
   assert.equal((result?.error as { code: string } | undefined)?.code, 'not_ready', 'no miner works yet');
 
   const runEnv = await readFile(join(dataDir, 'run.env'), 'utf8');
-  const [, secret = ''] = /^COORDINATOR_SHARED_SECRET="?([\w-]+)/m.exec(runEnv) ?? [];
-  const headers = { 'X-Coordinator-Secret': secret, 'Content-Type': 'application/json' };
-  const sync = await fetch(`${url}/v1/sla/billing/sync`, { method: 'POST', headers, body: '{}' });
-  assert.ok([200, 202].includes(sync.status), `the hub knows who bills: ${await sync.text()}`);
-
-  const runEnv = await readFile(join(dataDir, 'run.env'), 'utf8');
   const [, secret = ''] = /^COORDINATOR_SHARED_SECRET='([\w-]+)/m.exec(runEnv) ?? [];
   const headers = { 'X-Coordinator-Secret': secret, 'Content-Type': 'application/json' };
   const sync = await fetch(`${url}/v1/sla/billing/sync`, { method: 'POST', headers, body: '{}' });
