@@ -10,9 +10,9 @@ import { createHttpApp, createHttpServer, listen } from '../platform/http.ts';
 import { isMainModule, runMain, type Service, startFailure } from '../platform/lifecycle.ts';
 import { createLogger, type Logger } from '../platform/logger.ts';
 import { migrateDatabase } from '../platform/migrate.ts';
-import { startTasks, type TaskRunner } from '../platform/queues.ts';
 import { connectRedis, type RedisClient, whenReady } from '../platform/redis.ts';
 import { sharedProbe } from '../platform/shared-probe.ts';
+import { startTasks, type TaskRunner } from '../platform/task-runner.ts';
 
 export interface RunningWorker extends Service {
   /** Where /livez and /metrics answer; undefined without WORKER_PORT. */

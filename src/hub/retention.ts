@@ -2,7 +2,7 @@
 import { sql } from 'drizzle-orm';
 import type { Config } from '../platform/config.ts';
 import type { Database, Orm } from '../platform/db.ts';
-import type { TaskDefinition } from '../platform/queues.ts';
+import type { TaskDefinition } from '../platform/tasks.ts';
 import { usageRecords } from './billing/tables.ts';
 import { batchesOf, type DurableDeps, ONCE, withPostgres } from './durable-task.ts';
 import { miners, priceOverrides } from './miners/tables.ts';

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import type { Config } from '../platform/config.ts';
 import { keys, shardPrefix } from '../platform/keys.ts';
 import type { Metrics } from '../platform/metrics.ts';
-import type { TaskDefinition } from '../platform/queues.ts';
+import type { TaskDefinition } from '../platform/tasks.ts';
 import { billingTasks } from './billing/tasks.ts';
 import { batchesOf, ONCE, THRICE, withPostgres } from './durable-task.ts';
 import { drainShard } from './journal/drain.ts';

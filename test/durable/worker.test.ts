@@ -5,7 +5,7 @@ import { eq } from 'drizzle-orm';
 import { startWorker } from '../../src/bin/worker.ts';
 import { minerStatus, miners } from '../../src/hub/miners/tables.ts';
 import { createLogger } from '../../src/platform/logger.ts';
-import { queuePrefix } from '../../src/platform/queues.ts';
+import { queuePrefix } from '../../src/platform/tasks.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { beat, openHub, registerMiner } from './fleet.ts';

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Queue } from 'bullmq';
 import { startWorker } from '../../src/bin/worker.ts';
 import { createLogger } from '../../src/platform/logger.ts';
-import { queuePrefix } from '../../src/platform/queues.ts';
+import { queuePrefix } from '../../src/platform/tasks.ts';
 import { ADMIN, COORDINATOR, openApp } from '../hub/edge/app.ts';
 import { harness } from '../support/harness.ts';
 import { waitFor } from '../support/wait-for.ts';

@@ -1,8 +1,4 @@
-import { createBullBoard } from '@bull-board/api';
-import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
-import { HonoAdapter } from '@bull-board/hono';
-import { serveStatic } from '@hono/node-server/serve-static';
-import { Hono, type MiddlewareHandler } from 'hono';
+import type { Hono, MiddlewareHandler } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { createIdentify } from '../../platform/auth.ts';
 import { AppError, envelope } from '../../platform/errors.ts';
@@ -18,17 +14,22 @@ const POLICY =
   "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self'; form-action 'self'; frame-ancestors 'none'";
 
 /** Serves bull-board: the tasks of all queues, to look at and to try again. For administrators. */
-export function queueRoutes(app: Hono<AppEnv>, deps: HubDeps, { limit }: Guards, queues: () => Queues): void {
+export function queueRoutes(
+  app: Hono<AppEnv>,
+  deps: HubDeps,
+  { limit }: Guards,
+  queues: () => Promise<Queues>,
+): void {
   const guard = boardGuard(deps);
-  let board: Hono | undefined;
+  let board: Promise<Hono> | undefined;
   const open = () => {
-    board ??= createBoard(queues());
+    board ??= import('./board.ts').then(async ({ createBoard }) => createBoard(await queues(), PATH));
     return board;
   };
   app.get(`${PATH}/`, (c) => c.redirect(PATH, 308));
   for (const path of [PATH, `${PATH}/*`]) {
     app.all(path, guard, limit('default'), async (c) => {
-      const inner = await open().fetch(c.req.raw);
+      const inner = await (await open()).fetch(c.req.raw);
       const isPage = inner.headers.get('Content-Type')?.includes('text/html') === true;
       const answer = isPage
         ? c.html((await inner.text()).replace(FOREIGN, ''))
@@ -38,17 +39,6 @@ export function queueRoutes(app: Hono<AppEnv>, deps: HubDeps, { limit }: Guards,
       return answer;
     });
   }
-}
-
-function createBoard(queues: Queues): Hono {
-  const adapter = new HonoAdapter(serveStatic);
-  adapter.setBasePath(PATH);
-  createBullBoard({
-    queues: Object.values(queues).map((queue) => new BullMQAdapter(queue)),
-    serverAdapter: adapter,
-    options: { uiConfig: { boardTitle: 'Pool Hub' } },
-  });
-  return new Hono().route(PATH, adapter.registerPlugin() as unknown as Hono);
 }
 
 /**

@@ -35,7 +35,12 @@ const BODY_ERRORS = ['bad_json', 'invalid', 'too_large'] as const;
 const billingCall = { tag: 'Billing', auth: ['coordinator', 'admin'] } as const;
 
 /** What was used, by whom, and whether the coordinator bills it. */
-export function billingRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards, queues: () => Queues): void {
+export function billingRoutes(
+  app: Hono<AppEnv>,
+  deps: HubDeps,
+  guards: Guards,
+  queues: () => Promise<Queues>,
+): void {
   const coordinator = createBillingCoordinator(deps.config);
   const needCoordinator = () => {
     if (coordinator === undefined) throw new AppError('conflict', 'COORDINATOR_BILLING_URL is not set');
@@ -43,7 +48,7 @@ export function billingRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards, 
   };
   for (const prefix of PREFIXES) {
     usageRoutes(app, deps, guards, prefix);
-    syncRoutes(app, deps, guards, prefix, needCoordinator, () => hasWorker(queues().billing));
+    syncRoutes(app, deps, guards, prefix, needCoordinator, async () => hasWorker((await queues()).billing));
   }
 }
 

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import type { Config } from '../../platform/config.ts';
 import type { Metrics } from '../../platform/metrics.ts';
-import type { TaskDefinition } from '../../platform/queues.ts';
+import type { TaskDefinition } from '../../platform/tasks.ts';
 import { batchesOf, type DurableDeps, ONCE, THRICE, withPostgres } from '../durable-task.ts';
 import { createBillingCoordinator } from './coordinator.ts';
 import { deleteSent } from './store.ts';

@@ -25,7 +25,12 @@ import {
 const PREFIXES = ['/sla', '/v1/sla'] as const;
 
 /** What is measured of the miners and the pool, and which promises are not kept. */
-export function slaRoutes(app: Hono<AppEnv>, deps: HubDeps, guards: Guards, queues: () => Queues): void {
+export function slaRoutes(
+  app: Hono<AppEnv>,
+  deps: HubDeps,
+  guards: Guards,
+  queues: () => Promise<Queues>,
+): void {
   for (const prefix of PREFIXES) {
     metricRoutes(app, deps, guards, prefix);
     violationRoutes(app, deps, guards, prefix);
@@ -108,7 +113,7 @@ function violationRoutes(app: Hono<AppEnv>, deps: HubDeps, { permit, limit }: Gu
 function collectRoute(
   app: Hono<AppEnv>,
   { permit, limit }: Guards,
-  queues: () => Queues,
+  queues: () => Promise<Queues>,
   prefix: string,
 ): void {
   app.post(
@@ -122,7 +127,7 @@ function collectRoute(
     permit('coordinator', 'admin'),
     limit('default'),
     async (c) => {
-      const answer = await collectNow(queues().sla);
+      const answer = await collectNow((await queues()).sla);
       if (answer.status === 'done') return c.json(answer.result);
       return c.json({ status: 'pending', task_id: answer.taskId, hint: answer.hint }, 202);
     },

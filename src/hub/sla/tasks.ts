@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import type { Metrics } from '../../platform/metrics.ts';
-import type { TaskDefinition } from '../../platform/queues.ts';
+import type { TaskDefinition } from '../../platform/tasks.ts';
 import { batchesOf, type DurableDeps, ONCE, THRICE, withPostgres } from '../durable-task.ts';
 import { COLLECT_TASK } from './collect-now.ts';
 import { type CollectorDeps, collect } from './collector.ts';
