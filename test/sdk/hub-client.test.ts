@@ -116,7 +116,7 @@ describe('calls of an administrator', () => {
     const { commands } = await client.heartbeat(session_token, {});
     assert.deepEqual(
       commands.map(({ name }) => name),
-      ['restart', 'drain', 'resume'],
+      ['restart', 'resume'],
     );
     await client.setPriceOverride('boss', { price: '9.5' });
     assert.equal((await client.getMiner('boss')).price, '9.5');
