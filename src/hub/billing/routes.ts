@@ -1,7 +1,7 @@
 import type { Hono } from 'hono';
 import * as v from 'valibot';
 import type { AppEnv } from '../../platform/app-env.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import { operation } from '../../platform/openapi.ts';
 import { hasWorker, type Queues } from '../../platform/queues.ts';
 import { jsonBody, query } from '../../platform/validation.ts';
@@ -155,6 +155,5 @@ function syncRoutes(
 
 function keyOf(header: string | undefined): string | undefined {
   if (header === undefined || v.is(RequestKey, header)) return header;
-  const details = [{ path: 'Idempotency-Key', message: 'must have 1 to 256 characters and no blanks' }];
-  throw new AppError('invalid', 'the request is not valid', { details });
+  throw invalidAt('Idempotency-Key', 'must have 1 to 256 characters and no blanks');
 }

@@ -1,4 +1,4 @@
-import { AppError } from '../../platform/errors.ts';
+import { invalidAt } from '../../platform/errors.ts';
 import { CLAIM_SPARE, type ReservationStore, type Reserved } from './reservations.ts';
 import { compareFound, explainNone, explainParts } from './score.ts';
 import type { MatchStore } from './store.ts';
@@ -55,23 +55,19 @@ function candidateOf(found: Found, reservationId: string | undefined): Candidate
   };
 }
 
-function refuse(path: string, message: string): AppError {
-  return new AppError('invalid', 'the request is not valid', { details: [{ path, message }] });
-}
-
 /** Position of the strategy that a request asks for. Throws AppError `invalid` for a name that is not configured. */
 export function strategyOf(store: MatchStore, input: MatchInput): number {
   const name = input.hints.strategy ?? DEFAULT_STRATEGY;
   const at = store.strategies.indexOf(name);
-  if (at < 0) throw refuse('hints.strategy', `must be one of ${store.strategies.join(', ')}`);
+  if (at < 0) throw invalidAt('hints.strategy', `must be one of ${store.strategies.join(', ')}`);
   return at;
 }
 
 function checkReserve(deps: MatchDeps, input: MatchInput): void {
   if (input.reserve === undefined) return;
-  if (input.reserve.count > input.top_k) throw refuse('reserve.count', 'must not be more than top_k');
+  if (input.reserve.count > input.top_k) throw invalidAt('reserve.count', 'must not be more than top_k');
   if (input.reserve.ttl_ms > deps.reservationMaxTtlMs) {
-    throw refuse('reserve.ttl_ms', `must be at most ${deps.reservationMaxTtlMs}`);
+    throw invalidAt('reserve.ttl_ms', `must be at most ${deps.reservationMaxTtlMs}`);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Context } from 'hono';
 import type { AppEnv } from '../../platform/app-env.ts';
 import { bearerToken } from '../../platform/auth.ts';
 import { networkOf } from '../../platform/client-address.ts';
-import { AppError } from '../../platform/errors.ts';
+import { AppError, invalidAt } from '../../platform/errors.ts';
 import type { HubDeps } from '../deps.ts';
 import { digestKey } from './enrollment.ts';
 import { readSession } from './session.ts';
@@ -44,8 +44,7 @@ export function sessionOrKeyClaim(
   if (given.session_token !== undefined || bearer === undefined || readSession(bearer) !== undefined) {
     const claim = sessionClaim(c, given.session_token);
     if (given.miner_id !== undefined && given.miner_id !== claim.minerId) {
-      const details = [{ path: 'miner_id', message: 'is not the miner of the session' }];
-      throw new AppError('invalid', 'the request is not valid', { details });
+      throw invalidAt('miner_id', 'is not the miner of the session');
     }
     return claim;
   }
